@@ -1,0 +1,7 @@
+"""Neural networks for imbalanced data whose training rows learn how much they weigh."""
+
+from skreweight._classifier import ReweightedClassifier
+
+__version__ = "0.1.0"
+
+__all__ = ["ReweightedClassifier", "__version__"]

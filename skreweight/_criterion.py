@@ -1,0 +1,84 @@
+"""Criteria that return one loss per row."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class _LogOfProbabilities(nn.NLLLoss):
+    """NLLLoss for a module that returns probabilities, as skorch takes it: the log is applied here."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return −log p of the target."""
+        return super().forward(input.clamp(min=torch.finfo(input.dtype).tiny).log(), target)
+
+
+class _OneLogit(nn.BCEWithLogitsLoss):
+    """BCEWithLogitsLoss for class codes and a single output per row."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the logistic loss of the single logits."""
+        return super().forward(input.reshape(len(target)), target.to(input.dtype))
+
+
+_WRAPPED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.NLLLoss: _LogOfProbabilities,
+    nn.BCEWithLogitsLoss: _OneLogit,
+}
+
+
+def per_example_criterion(
+    criterion: Any, kwargs: dict[str, Any], class_counts: NDArray[Any] | None
+) -> nn.Module:
+    """Return the criterion with ``reduction="none"``.
+
+    Parameters
+    ----------
+    criterion : class or instance
+        An instance is copied.
+    kwargs : dict
+        The user's ``criterion__*``.
+    class_counts : ndarray of shape (n_classes,) or None
+        Fills a parameter of that name.
+
+    Raises
+    ------
+    ValueError
+        For a criterion that cannot return one loss per row.
+    """
+    kind = type(criterion) if isinstance(criterion, nn.Module) else criterion
+    if isinstance(criterion, nn.Module) and not kwargs:
+        made: Any = copy.deepcopy(criterion)
+        if hasattr(made, "reduction"):
+            made.reduction = "none"
+        made.__class__ = _WRAPPED.get(kind, kind)
+    else:
+        accepted = inspect.signature(kind).parameters
+        options = dict(kwargs)
+        if "reduction" in accepted:
+            options["reduction"] = "none"
+        if "class_counts" in accepted and class_counts is not None:
+            options.setdefault("class_counts", class_counts)
+        made = _WRAPPED.get(kind, kind)(**options)
+    if hasattr(made, "reduction") and made.reduction != "none":
+        raise ValueError(
+            f"criterion {kind.__name__} does not give one loss per row: it needs reduction='none'."
+        )
+    return made
+
+
+def check_one_loss_per_row(losses: Any, n_rows: int, criterion: nn.Module) -> None:
+    """Raise a ValueError where a criterion returned something else than one loss per row."""
+    shape = tuple(losses.shape) if isinstance(losses, Tensor) else np.shape(losses)
+    if shape not in ((n_rows,), (n_rows, 1)):
+        raise ValueError(
+            f"criterion {type(criterion).__name__} returned losses of shape {shape} for {n_rows} rows; weighting needs "
+            "one loss per row: use a criterion with reduction='none'."
+        )

@@ -1,0 +1,94 @@
+"""Optimiser steps that leave everything as it was when a loss or a gradient is not finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class NonFiniteError(ValueError):
+    """The loss or its gradient was NaN or infinite in the middle of training."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__(f"non-finite loss or gradient in batch {batch}")
+        self.batch = batch
+
+
+class FiniteGuard:
+    """Steps an optimiser only while loss and gradients are finite.
+
+    With a fused optimiser the check costs no host read: the kernel itself skips the update, and the epoch's
+    end finds out (`finish_epoch`). All other optimisers, and ``policy="skip"``, read one flag per batch.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Its floating buffers (BatchNorm statistics) are put back as well.
+    optimizer : torch.optim.Optimizer
+    policy : {"raise", "skip"}
+    """
+
+    def __init__(self, module: nn.Module, optimizer: Optimizer, policy: str) -> None:
+        self.policy = policy
+        self.n_skipped = 0
+        self._optimizer = optimizer
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._buffers = [b for b in module.buffers() if b.is_floating_point()]
+        self._saved: list[Tensor] = []
+        device = self._parameters[0].device
+        self._found = torch.zeros((), dtype=torch.float32, device=device)
+        self._unit = torch.ones((), dtype=torch.float32, device=device)
+        self._n_good = torch.zeros((), dtype=torch.float32, device=device)
+        fused = all(group.get("fused") for group in optimizer.param_groups)
+        self._on_device = bool(fused and policy == "raise" and optimizer._step_supports_amp_scaling)  # type: ignore[attr-defined]
+        if self._on_device:
+            optimizer.grad_scale, optimizer.found_inf = None, self._found  # type: ignore[attr-defined]
+
+    def release(self) -> None:
+        """Take the guard off the optimiser."""
+        if self._on_device:
+            del self._optimizer.grad_scale, self._optimizer.found_inf  # type: ignore[attr-defined]
+
+    def before_forward(self) -> None:
+        """Remember the buffers that a forward pass in training mode changes."""
+        self._saved = [b.clone() for b in self._buffers]
+
+    def step(self, loss: Tensor, closure: Any = None) -> None:
+        """Step the optimiser on the gradients in place, if these and the loss are finite."""
+        grads = [p.grad for p in self._parameters if p.grad is not None]
+        probe = loss.detach().clone()
+        # Sets the flag where any number is not finite and never unsets it; the factor 1 changes nothing.
+        _check_finite(grads, probe, self._found, self._unit)
+        if self._on_device:
+            self._optimizer.step(closure)
+            self._n_good.add_(self._unit - self._found)
+            for buffer, saved in zip(self._buffers, self._saved, strict=True):
+                buffer.copy_(torch.where(self._found > 0, saved, buffer))
+            return
+        if not bool(self._found):
+            self._optimizer.step(closure)
+            self._n_good.add_(1)
+            return
+        for buffer, saved in zip(self._buffers, self._saved, strict=True):
+            buffer.copy_(saved)
+        if self.policy == "raise":
+            raise NonFiniteError(int(self._n_good) + 1)
+        self.n_skipped += 1
+        self._found.zero_()
+
+    def finish_epoch(self) -> None:
+        """Raise `NonFiniteError` if a step of the epoch was not finite; start counting anew."""
+        if bool(self._found):
+            raise NonFiniteError(int(self._n_good) + 1)
+        self._n_good.zero_()
+
+
+def _check_finite(grads: list[Tensor], loss: Tensor, found: Tensor, unit: Tensor) -> None:
+    by_kind: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in [*grads, loss]:
+        by_kind.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for tensors in by_kind.values():
+        torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, unit)

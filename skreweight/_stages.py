@@ -1,0 +1,208 @@
+"""The two stages of a fit, epoch by epoch, inside skorch's lifecycle."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.utils import TeeGenerator
+from torch import Tensor
+
+from skreweight._diagnostics import summarised
+from skreweight._rows import FitRows
+from skreweight._training import PLAIN, Trainer
+from skreweight.batches import Batch
+from skreweight.core.example_loss import ExampleLoss
+from skreweight.weighting import Weighting
+
+if TYPE_CHECKING:
+    from skreweight._classifier import ReweightedClassifier
+
+
+class Stages:
+    """Runs the epochs that are left of both stages.
+
+    Parameters
+    ----------
+    net : ReweightedClassifier
+        Initialised.
+    rows : FitRows
+    trainer : Trainer
+    losses : tuple of ExampleLoss
+        Per-example losses of stage 1 and of stage 2 (deferred class weights set in with the latter).
+    plain_loss : ExampleLoss
+        Without class weights, for the validation rows.
+    """
+
+    def __init__(
+        self,
+        net: ReweightedClassifier,
+        rows: FitRows,
+        trainer: Trainer,
+        losses: tuple[ExampleLoss, ExampleLoss],
+        plain_loss: ExampleLoss,
+    ) -> None:
+        self.net, self.rows, self.trainer = net, rows, trainer
+        self.losses, self.plain_loss = losses, plain_loss
+        self.last_weights: Tensor | None = None
+        callbacks = [callback for _, callback in net.callbacks_]
+        self._hears_training = any(_hears_batches(c, training=True) for c in callbacks)
+        self._hears_validation = any(_hears_batches(c, training=False) for c in callbacks)
+        self._hears_gradients = any(_overrides(c, "on_grad_computed") for c in callbacks)
+        if self._hears_gradients:
+            trainer.on_gradients = self._tell_gradients
+
+    def run(self, n_epochs: int, on_epoch: dict[str, Any]) -> None:
+        """Train for as many epochs, from wherever training has come to."""
+        net, progress = self.net, self.net.progress_
+        options = net.batch_options()
+        plain_batches = self.rows.training_batches(net.iterator_train, options)
+        n_warmup = net.warmup_epochs
+        last = progress.epochs_done + n_epochs
+        while progress.epochs_done < last:
+            in_stage_two = progress.epochs_done >= n_warmup
+            if progress.epochs_done == n_warmup and n_warmup > 0 and net.restart_stage_two:
+                net.restart_optimizer()
+                self.trainer.renew(net.optimizer_)
+            weighting = net.weighting_ if in_stage_two else PLAIN
+            on_validation = weighting.stage_two_rows == "validation"
+            batches = self.rows.validation_batches(options) if on_validation else plain_batches
+            net.notify("on_epoch_begin", **on_epoch)
+            self._run_epoch(batches, weighting, in_stage_two, own_rows=not on_validation)
+            progress.epochs_done += 1
+            if self._stopped_early(on_epoch):
+                if in_stage_two:
+                    return
+                progress.epochs_done = n_warmup
+
+    def _run_epoch(
+        self, batches: Iterable[Batch], weighting: Weighting, in_stage_two: bool, own_rows: bool
+    ) -> None:
+        net, trainer = self.net, self.trainer
+        trainer.loss = self.losses[in_stage_two]
+        trainer.multiplicity = self.rows.multiplicity if own_rows else None
+        trainer.diagnostics = {} if net.diagnostics and in_stage_two else None
+        trainer.train()
+        best_by_step = in_stage_two and net.keep_best == "step" and self.rows.x_val is not None
+        sums: list[Tensor] = []
+        n_batches = 0
+        if in_stage_two and own_rows and weighting.stored_weights is None and self.last_weights is None:
+            self.last_weights = torch.full((len(self.rows.targets),), math.nan, device=self.rows.device)
+        for batch in batches:
+            pair = (batch.x, batch.targets)
+            if self._hears_training:
+                net.notify("on_batch_begin", batch=pair, training=True)
+            loss, weights, outputs = trainer.step(batch, weighting)
+            if n_batches == 0:
+                sums = [loss.clone()]
+            else:
+                sums[0].add_(loss)
+            n_batches += 1
+            if self.last_weights is not None and own_rows and in_stage_two:
+                self.last_weights.index_copy_(
+                    0, batch.rows, (weights * len(weights)).to(self.last_weights.dtype)
+                )
+            if self._hears_training:
+                self._tell_batch(pair, loss, outputs, "train")
+            if best_by_step:
+                accuracy, val_loss, _ = self._evaluate()
+                net.progress_.best.update(net.module_, accuracy, val_loss)
+                trainer.train()
+        if n_batches == 0:
+            raise ValueError(
+                "The epoch had no batch: an empty batch_sampler, or drop_last=True with fewer training rows than "
+                "batch_size."
+            )
+        self._finish_epoch(sums[0] / n_batches, n_batches, in_stage_two)
+
+    def _finish_epoch(self, mean_loss: Tensor, n_batches: int, in_stage_two: bool) -> None:
+        """The one place where an epoch's figures come to the host."""
+        net, history = self.net, self.net.history
+        history.record("stage", 2 if in_stage_two else 1)
+        history.record("train_batch_count", n_batches)
+        self._record_best("train_loss", float(mean_loss), lower_is_better=True)
+        self.trainer.guard.finish_epoch()
+        if self.trainer.guard.n_skipped:
+            warnings.warn(
+                f"Epoch {len(history)}: skipped {self.trainer.guard.n_skipped} batch(es) with a non-finite loss or gradient "
+                " (on_nonfinite='skip').",
+                stacklevel=2,
+            )
+            self.trainer.guard.n_skipped = 0
+        if self.rows.x_val is not None:
+            accuracy, loss, outputs = self._evaluate()
+            if self._hears_validation:
+                pair = (self.rows.x_val, self.rows.val_targets)
+                net.notify("on_batch_begin", batch=pair, training=False)
+                self._tell_batch(pair, loss, outputs, "valid")
+            self._record_best("valid_loss", float(loss), lower_is_better=True)
+            self._record_best("valid_acc", float(accuracy), lower_is_better=False)
+            if in_stage_two and net.keep_best == "epoch":
+                net.progress_.best.update(net.module_, accuracy, loss)
+        if self.trainer.diagnostics is not None:
+            for name, value in summarised(
+                self.trainer.diagnostics, net, self.rows, self.last_weights
+            ).items():
+                history.record(name, value)
+
+    @torch.no_grad()
+    def _evaluate(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Accuracy, mean loss and outputs on the validation rows, in evaluation mode."""
+        model = self.trainer.model
+        with model.evaluating():
+            outputs = model(self.rows.x_val)
+            targets = self.rows.val_targets
+            assert targets is not None
+            loss = self.plain_loss(outputs, targets).mean()
+        return (self.net.codes_of(outputs) == targets).to(loss.dtype).mean(), loss, outputs
+
+    def _record_best(self, name: str, value: float, *, lower_is_better: bool) -> None:
+        history = self.net.history
+        past = [row[name] for row in history[:-1] if name in row]
+        sign = 1 if lower_is_better else -1
+        history.record(name, value)
+        history.record(f"{name}_best", all(sign * value < sign * old for old in past))
+
+    def _tell_batch(self, pair: tuple[Any, Any], loss: Tensor, outputs: Tensor, prefix: str) -> None:
+        history = self.net.history
+        history.record_batch(f"{prefix}_loss", loss.item())
+        history.record_batch(f"{prefix}_batch_size", len(pair[1]))
+        self.net.notify("on_batch_end", batch=pair, training=prefix == "train", loss=loss, y_pred=outputs)
+
+    def _tell_gradients(self, batch: Batch) -> None:
+        named = TeeGenerator(self.net.get_all_learnable_params())
+        self.net.notify(
+            "on_grad_computed", named_parameters=named, batch=(batch.x, batch.targets), training=True
+        )
+
+    def _stopped_early(self, on_epoch: dict[str, Any]) -> bool:
+        """End the epoch; True where a callback of skorch's, not the user, asked for the stage to end."""
+        try:
+            self.net.notify("on_epoch_end", **on_epoch)
+        except KeyboardInterrupt:
+            stoppers = [
+                c for _, c in self.net.callbacks_ if isinstance(c, EarlyStopping) and c.misses_ >= c.patience
+            ]
+            if not stoppers:
+                raise
+            for callback in stoppers:
+                callback.on_train_begin(self.net)
+            return True
+        return False
+
+
+def _overrides(callback: Callback, method: str) -> bool:
+    return getattr(type(callback), method) is not getattr(Callback, method)
+
+
+def _hears_batches(callback: Callback, *, training: bool) -> bool:
+    """Whether a callback wants to hear of each batch, which costs one host read a batch."""
+    if isinstance(callback, EpochScoring):
+        return callback.on_train == training
+    if isinstance(callback, LRScheduler) and callback.step_every != "batch":
+        return False
+    return _overrides(callback, "on_batch_begin") or _overrides(callback, "on_batch_end")

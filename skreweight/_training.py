@@ -1,0 +1,217 @@
+"""One training step: a batch comes in, the parameters move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import LBFGS, Optimizer
+
+from skreweight._guard import FiniteGuard
+from skreweight.batches import Batch
+from skreweight.core.example_loss import ExampleLoss
+from skreweight.core.gradients import BatchGradients, GraphGradients
+from skreweight.core.model import Model, inner
+from skreweight.core.signals import SignalRecorder, agrees
+from skreweight.core.validation_loss import ValidationLoss, take_rows
+from skreweight.weighting import NoWeighting, Step, Weighting
+
+#: Rows on which the fast products are compared with slow ones before they are used.
+N_ROWS_COMPARED = 4
+
+
+class Trainer:
+    """Takes the training steps of one fit.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    optimizer : torch.optim.Optimizer
+    loss : ExampleLoss
+        Per-example losses of the training rows, class weights included.
+    validation : ValidationLoss or None
+    multiplicity : torch.Tensor of shape (n_rows,) or None
+        How many times each row of X counts.
+    guard : FiniteGuard
+    on_gradients : callable or None, default=None
+        Called with the batch when the gradients stand in the parameters, before the optimiser's step.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: Optimizer,
+        loss: ExampleLoss,
+        *,
+        validation: ValidationLoss | None,
+        multiplicity: Tensor | None,
+        guard: FiniteGuard,
+        on_gradients: Callable[[Batch], None] | None = None,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.model = Model(module) if validation is None else validation.model
+        self.optimizer = optimizer
+        self.loss = loss
+        self.validation = validation
+        self.multiplicity = multiplicity
+        self.guard = guard
+        self.on_gradients = on_gradients
+        self.autocast = autocast
+        self.diagnostics: dict[str, list[Tensor]] | None = None
+        self._sources: dict[bool, _GradientSource] = {}
+
+    def train(self) -> None:
+        """Put the module into training mode, for an epoch's steps."""
+        self.model.train(True)
+
+    def renew(self, optimizer: Optimizer) -> None:
+        """Go on with another optimiser."""
+        self.guard.release()
+        self.guard = FiniteGuard(self.model.module, optimizer, self.guard.policy)
+        self.optimizer = optimizer
+
+    def close(self) -> None:
+        """Take every hook off the module and the guard off the optimiser."""
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()
+        self.guard.release()
+        self.model.train(False)
+
+    def step(self, batch: Batch, weighting: Weighting) -> tuple[Tensor, Tensor, Tensor]:
+        """Take one step.
+
+        Returns
+        -------
+        loss : torch.Tensor, a scalar
+            Σ_i w_i f_i before the step.
+        weights : torch.Tensor of shape (B,)
+        outputs : torch.Tensor of shape (B, C)
+        """
+        self.guard.before_forward()
+        take = self._step_on_products if weighting.needs_gradients else self._step_on_loss
+        return take(batch, weighting)
+
+    def _step_on_loss(self, batch: Batch, weighting: Weighting) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(batch.targets.device.type, self.autocast, enabled=self.autocast is not None):
+            outputs = self.model(batch.x)
+            losses = self.loss(outputs, batch.targets)
+        step = self._describe(batch, losses.detach())
+        weights = weighting.weigh(step)
+        total = torch.dot(weights, losses.to(weights.dtype))
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self._add_penalty(weighting)
+        self._apply(batch, total.detach(), weights)
+        weighting.after_step(step)
+        return total.detach(), weights, outputs.detach()
+
+    def _step_on_products(self, batch: Batch, weighting: Weighting) -> tuple[Tensor, Tensor, Tensor]:
+        gradients = self._gradients(batch, training=True)
+        step = self._describe(batch, gradients.losses.detach(), gradients)
+        if self.validation is not None:
+            self.validation.draw()
+        weights = weighting.weigh(step)
+        for parameter, gradient in zip(self.model.parameters, gradients.weighted(weights), strict=True):
+            parameter.grad = gradient
+        total = torch.dot(weights, step.losses)
+        self._apply(batch, total, weights)
+        weighting.after_step(step)
+        return total, weights, gradients.outputs.detach()
+
+    def _describe(self, batch: Batch, losses: Tensor, gradients: BatchGradients | None = None) -> Step:
+        multiplicity = None if self.multiplicity is None else self.multiplicity.index_select(0, batch.rows)
+        return Step(
+            rows=batch.rows,
+            targets=batch.targets,
+            losses=losses,
+            multiplicity=multiplicity,
+            optimizer=self.optimizer,
+            gradients=gradients,
+            validation=self.validation,
+            gradients_now=lambda: self._gradients_in_evaluation(batch),
+            diagnostics=self.diagnostics,
+        )
+
+    def _add_penalty(self, weighting: Weighting) -> None:
+        """Where stage 2 trains on the validation rows, their penalty is part of the loss."""
+        if weighting.stage_two_rows == "validation" and self.validation is not None:
+            parameters = self.model.parameters
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+            for parameter, g in zip(
+                parameters, self.validation.penalised_gradient(grads, parameters), strict=True
+            ):
+                parameter.grad = g
+
+    def _apply(self, batch: Batch, loss: Tensor, weights: Tensor) -> None:
+        if self.on_gradients is not None:
+            self.on_gradients(batch)
+        closure = None
+        if isinstance(self.optimizer, LBFGS):
+            closure = self._closure(batch, weights)
+        self.guard.step(loss, closure)
+
+    def _closure(self, batch: Batch, weights: Tensor) -> Callable[[], Tensor]:
+        """The loss as a line search asks for it: with the weights of the step held fixed."""
+
+        def evaluate() -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.enable_grad():
+                total = torch.dot(weights, self.loss(self.model(batch.x), batch.targets))
+                total.backward()
+            return total
+
+        return evaluate
+
+    def _gradients(self, batch: Batch, *, training: bool) -> BatchGradients:
+        if training not in self._sources:
+            self._sources[training] = _GradientSource(self.model, batch, self.loss)
+        return self._sources[training](batch)
+
+    def _gradients_in_evaluation(self, batch: Batch) -> BatchGradients:
+        with self.model.evaluating():
+            return self._gradients(batch, training=False)
+
+
+class _GradientSource:
+    """The fastest way to a batch's products that gives the right ones, found on a few rows of the first."""
+
+    def __init__(self, model: Model, batch: Batch, loss: ExampleLoss) -> None:
+        self.model, self.loss = model, loss
+        few = torch.arange(min(N_ROWS_COMPARED, len(batch.rows)), device=batch.rows.device)
+        x, targets = take_rows(batch.x, few), batch.targets.index_select(0, few)
+        self._recorder: SignalRecorder | None = SignalRecorder(model)
+        self._recorder.__enter__()
+        if not (self._recorder.complete and agrees(self._recorder, x, targets, loss)):
+            self.close()
+        self._forward_mode = self._recorder is None and _has_forward_mode(model, x, targets, loss)
+
+    def close(self) -> None:
+        if self._recorder is not None:
+            self._recorder.__exit__()
+            self._recorder = None
+
+    def __call__(self, batch: Batch) -> BatchGradients:
+        if self._recorder is not None:
+            return self._recorder(batch.x, batch.targets, self.loss)
+        return GraphGradients(self.model, batch.x, batch.targets, self.loss, forward_mode=self._forward_mode)
+
+
+def _has_forward_mode(model: Model, x: Any, targets: Tensor, loss: ExampleLoss) -> bool:
+    """Whether forward-mode products exist for every operation and agree with backward passes."""
+    with model.untouched():
+        gradients = GraphGradients(model, x, targets, loss, forward_mode=True)
+        weights = torch.linspace(-1.0, 2.0, len(targets)).to(gradients.losses)
+        direction = [torch.randn_like(p) for p in model.parameters]
+        try:
+            forward = torch.dot(gradients.project(direction), weights)
+        except (RuntimeError, NotImplementedError, ValueError, TypeError):
+            return False
+        backward = inner(gradients.weighted(weights), direction)
+        tolerance = torch.finfo(forward.dtype).eps ** 0.5
+        return bool((forward - backward).abs() <= tolerance * (1 + backward.abs()))
+
+
+PLAIN = NoWeighting()

@@ -1,0 +1,179 @@
+"""Mini-batches that carry row indices, cut from whole tensors or from a torch Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from skreweight.core.validation_loss import take_rows
+
+
+class Batch(NamedTuple):
+    """Rows of X by index, their features and their class codes, all on the training device."""
+
+    rows: Tensor
+    x: Any
+    targets: Tensor
+
+
+class TensorBatches:
+    """Mini-batches cut from tensors by one ``index_select`` each: no worker, no collate, no copy of X.
+
+    The class that ``iterator_train=None`` stands for. The keyword parameters are those of torch's
+    ``DataLoader`` and are set as ``iterator_train__batch_size`` and so on.
+
+    Parameters
+    ----------
+    x : torch.Tensor of shape (N, ...) or dict of such
+        All rows. May lie on the host while `device` is a GPU: batches then travel one by one.
+    targets : torch.Tensor of shape (N,), int64
+        Class codes, on `device`.
+    rows : torch.Tensor of shape (n,), int64, or None
+        Which rows to train on; None: all of them.
+    device : torch.device
+    batch_size : int, default=128
+        −1 puts all rows into one batch.
+    shuffle : bool, default=True
+        Draw a new order in each epoch, from torch's global generator.
+    drop_last : bool, default=False
+        Leave out a last batch that is short.
+    batch_sampler : iterable of index arrays or None, default=None
+        Positions among the training rows, batch by batch, iterated anew in each epoch; replaces the three
+        parameters above.
+    dtype : torch.dtype or None, default=None
+        What each batch is cast to where X is of another floating dtype and too large to be cast whole.
+
+    Examples
+    --------
+    >>> import torch
+    >>> batches = TensorBatches(torch.arange(10.0).reshape(5, 2), torch.tensor([0, 1, 0, 1, 0]),
+    ...                         rows=torch.tensor([4, 2, 0]), device=torch.device("cpu"),
+    ...                         batch_size=2, shuffle=False)
+    >>> [batch.rows.tolist() for batch in batches]
+    [[4, 2], [0]]
+    """
+
+    def __init__(
+        self,
+        x: Tensor | Mapping[str, Tensor],
+        targets: Tensor,
+        rows: Tensor | None,
+        device: torch.device,
+        *,
+        batch_size: int = 128,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        batch_sampler: Iterable[Any] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.x, self.targets, self.rows = x, targets, rows
+        self.device = device
+        self.n_rows = len(targets) if rows is None else len(rows)
+        self.batch_size = self.n_rows if batch_size == -1 else batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.batch_sampler = batch_sampler
+        self.dtype = dtype
+        self._home = (x if isinstance(x, Tensor) else next(iter(x.values()))).device
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows in self._row_batches():
+            here = rows.to(self._home)
+            x = take_rows(self.x, here)
+            if self._home != self.device:
+                x = to_device(x, self.device)
+            if self.dtype is not None:
+                x = x.to(self.dtype)
+            yield Batch(rows, x, self.targets.index_select(0, rows))
+
+    def _row_batches(self) -> Iterator[Tensor]:
+        if self.batch_sampler is not None:
+            for positions in self.batch_sampler:
+                yield self._named(torch.as_tensor(positions, dtype=torch.int64, device=self.device))
+            return
+        if self.shuffle:
+            order = self._named(torch.randperm(self.n_rows, device=self.device))
+        else:
+            order = self._named(torch.arange(self.n_rows, device=self.device))
+        for rows in order.split(self.batch_size):
+            if len(rows) == self.batch_size or not self.drop_last:
+                yield rows
+
+    def _named(self, positions: Tensor) -> Tensor:
+        return positions if self.rows is None else self.rows.index_select(0, positions)
+
+
+class LoaderBatches:
+    """Mini-batches of a torch Dataset through a ``DataLoader``, with the row indices carried along.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+        Items are ``(x, y)`` pairs or ``x`` alone; the targets come from `targets`.
+    targets : torch.Tensor of shape (N,), int64
+        Class codes, on `device`.
+    rows : torch.Tensor of shape (n,), int64, or None
+        Which items to train on; None: all of them.
+    device : torch.device
+    loader : callable, default=torch.utils.data.DataLoader
+        Called as ``loader(dataset, **options)``.
+    **options
+        Of the loader; ``shuffle`` is True unless a sampler or False is given.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        targets: Tensor,
+        rows: Tensor | None,
+        device: torch.device,
+        *,
+        loader: Callable[..., Iterable[Any]] = DataLoader,
+        **options: Any,
+    ) -> None:
+        self.targets = targets
+        self.device = device
+        if options.get("batch_size") == -1:
+            options["batch_size"] = len(targets) if rows is None else len(rows)
+        if options.get("batch_sampler") is not None:
+            for key in ("batch_size", "shuffle", "drop_last"):
+                options.pop(key, None)
+        elif "sampler" not in options:
+            options.setdefault("shuffle", True)
+        self._loader = loader(_Indexed(dataset, rows), **options)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows, x in self._loader:
+            rows = rows.to(self.device)
+            yield Batch(rows, to_device(x, self.device), self.targets.index_select(0, rows))
+
+
+class _Indexed(Dataset[Any]):
+    """A dataset's items with their index, restricted to some rows."""
+
+    def __init__(self, dataset: Dataset[Any], rows: Tensor | None) -> None:
+        self.dataset = dataset
+        self.rows = None if rows is None else rows.tolist()
+
+    def __len__(self) -> int:
+        return len(self.dataset) if self.rows is None else len(self.rows)  # type: ignore[arg-type]
+
+    def __getitem__(self, position: int) -> tuple[int, Any]:
+        row = int(position) if self.rows is None else self.rows[int(position)]
+        return row, features_of(self.dataset[row])
+
+
+def features_of(item: Any) -> Any:
+    """Return x of a dataset's item, which is an ``(x, y)`` pair or x alone."""
+    return item[0] if isinstance(item, tuple | list) else item
+
+
+def to_device(x: Any, device: torch.device) -> Any:
+    """Move a tensor, or every tensor of a mapping, to a device."""
+    if isinstance(x, Mapping):
+        return {name: value.to(device, non_blocking=True) for name, value in x.items()}
+    return x.to(device, non_blocking=True)

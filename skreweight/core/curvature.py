@@ -1,0 +1,81 @@
+"""The diagonal D that stands for the Hessian of the weighted loss in eq. 7 of Liu et al. 2022.
+
+h = 1/(D + damping) preconditions the constraint step θ' = θ − η h∘F Fᵀ(h∘∇L_val). That matrix is positive
+semi-definite whatever the signs in h, so only the size of a curvature matters: each choice is non-negative.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skreweight.core.gradients import BatchGradients
+
+CURVATURES = ("ggn", "hessian", "fisher", "identity")
+
+
+def diagonal(
+    kind: str,
+    gradients: BatchGradients,
+    targets: Any,
+    weights: Tensor,
+    *,
+    n_probes: int = 1,
+) -> list[Tensor]:
+    """Return the diagonal D of the curvature of Σ_i w_i f_i, shaped like the parameters.
+
+    Parameters
+    ----------
+    kind : {"ggn", "hessian", "fisher", "identity"}
+        ``"ggn"``: generalised Gauss-Newton matrix Σ w_i J_iᵀ (∂²f_i/∂z²) J_i, the Hessian itself where the
+        network is piecewise linear. ``"hessian"``: |diag H| by Hutchinson's estimate ε∘Hε with random signs.
+        ``"fisher"``: Σ w_i (∇f_i)², the empirical Fisher matrix. ``"identity"``: ones.
+    gradients : BatchGradients
+        Of the batch, at the parameters in question.
+    targets : torch.Tensor of shape (B,)
+    weights : torch.Tensor of shape (B,)
+        Non-negative.
+    n_probes : int, default=1
+        Draws that an estimate averages (the Hessian; the other two where rows' signals are not at hand).
+    """
+    parameters = gradients.model.parameters
+    if kind == "identity":
+        return [torch.ones_like(p) for p in parameters]
+    if kind == "hessian":
+        probes = [_hutchinson(gradients, weights) for _ in range(n_probes)]
+        return [torch.stack(draws).mean(0).abs() for draws in zip(*probes, strict=True)]
+    if kind == "ggn":
+        cotangents = gradients.loss.hessian_factor(gradients.outputs, targets)
+    else:
+        (cotangent,) = torch.autograd.grad(gradients.losses.sum(), gradients.outputs, retain_graph=True)
+        cotangents = cotangent.unsqueeze(0)
+    draws_needed = 1 if gradients.exact_squares else n_probes
+    draws = [gradients.squares(cotangents, weights) for _ in range(draws_needed)]
+    return draws[0] if len(draws) == 1 else [torch.stack(d).mean(0) for d in zip(*draws, strict=True)]
+
+
+def _hutchinson(gradients: BatchGradients, weights: Tensor) -> list[Tensor]:
+    """One draw of ε∘Hε, an unbiased estimate of diag H."""
+    parameters = gradients.model.parameters
+    with torch.enable_grad():
+        first = torch.autograd.grad(
+            gradients.losses,
+            parameters,
+            weights,
+            create_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        signs = [torch.empty_like(p).bernoulli_(0.5).mul_(2).sub_(1) for p in parameters]
+        curved = [(g, s) for g, s in zip(first, signs, strict=True) if g.requires_grad]
+        products = torch.autograd.grad(
+            [g for g, _ in curved],
+            parameters,
+            [s for _, s in curved],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    return [s * product.detach() for s, product in zip(signs, products, strict=True)]

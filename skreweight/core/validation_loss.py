@@ -1,0 +1,85 @@
+"""L_val(θ): the mean loss on the balanced validation rows, plus a penalty where one is set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skreweight.core.example_loss import ExampleLoss
+from skreweight.core.model import Model, Parameters
+from skreweight.core.penalties import lp_penalty, lp_penalty_gradient
+
+
+class ValidationLoss:
+    """L_val(θ) = (1/M) Σ_m f_m(θ) + lp_coef · Σ_k |θ_k|^lp_norm, always in evaluation mode.
+
+    Parameters
+    ----------
+    model : Model
+    loss : ExampleLoss
+        Without class weights: the rows are balanced as they are.
+    x, targets : the M validation rows
+    lp_norm : float, default=2
+    lp_coef : float, default=0.0
+    batch_size : int or None, default=None
+        How many of the rows, drawn afresh by `draw`, stand for all; None takes all.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        loss: ExampleLoss,
+        x: Any,
+        targets: Tensor,
+        *,
+        lp_norm: float = 2,
+        lp_coef: float = 0.0,
+        batch_size: int | None = None,
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.lp_norm, self.lp_coef = lp_norm, lp_coef
+        self._all = (x, targets)
+        self._drawn = self._all
+        self._batch_size = batch_size if batch_size is not None and batch_size < len(targets) else None
+
+    def draw(self) -> None:
+        """Draw the rows that stand for L_val until the next call."""
+        if self._batch_size is not None:
+            x, targets = self._all
+            rows = torch.randint(len(targets), (self._batch_size,), device=targets.device)
+            self._drawn = (take_rows(x, rows), targets.index_select(0, rows))
+
+    def value(self, parameters: Parameters) -> Tensor:
+        """Return L_val at the parameters, a scalar."""
+        x, targets = self._drawn
+        with torch.no_grad(), self.model.evaluating():
+            return self._penalised(self.loss(self.model.at(parameters, x), targets).mean(), parameters)
+
+    def value_and_gradient(self, parameters: Parameters) -> tuple[Tensor, list[Tensor]]:
+        """Return L_val and ∇L_val at the parameters."""
+        x, targets = self._drawn
+        leaves = [p.detach().requires_grad_() for p in parameters]
+        with torch.enable_grad(), self.model.evaluating():
+            mean = self.loss(self.model.at(leaves, x), targets).mean()
+            gradient = list(torch.autograd.grad(mean, leaves, allow_unused=True, materialize_grads=True))
+        return self._penalised(mean.detach(), parameters), self.penalised_gradient(gradient, parameters)
+
+    def penalised_gradient(self, gradient: list[Tensor], parameters: Parameters) -> list[Tensor]:
+        """Return the gradient plus that of the penalty."""
+        if self.lp_coef == 0:
+            return gradient
+        penalty = lp_penalty_gradient(parameters, self.lp_norm)
+        return [g + self.lp_coef * q for g, q in zip(gradient, penalty, strict=True)]
+
+    def _penalised(self, mean: Tensor, parameters: Parameters) -> Tensor:
+        return mean if self.lp_coef == 0 else mean + self.lp_coef * lp_penalty(parameters, self.lp_norm)
+
+
+def take_rows(x: Any, rows: Tensor) -> Any:
+    """Return some rows of a tensor, or of every tensor of a mapping."""
+    if isinstance(x, torch.Tensor):
+        return x.index_select(0, rows)
+    return {name: value.index_select(0, rows) for name, value in x.items()}

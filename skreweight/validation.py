@@ -1,0 +1,183 @@
+"""Where the balanced validation rows come from."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import TensorDataset
+
+IntArray = NDArray[np.int64]
+
+#: The most rows per class that are carved by default, as many as Liu et al. 2022 use.
+DEFAULT_ROWS_PER_CLASS = 10
+#: By default at most this share of the rarest class leaves the training rows.
+DEFAULT_SHARE_OF_RAREST = 0.2
+
+
+def carve(
+    validation_data: Any,
+    codes: IntArray,
+    classes: NDArray[Any],
+    candidates: IntArray,
+    random_state: np.random.RandomState,
+) -> IntArray:
+    """Return the rows that are held out for validation.
+
+    Parameters
+    ----------
+    validation_data : None, int, float, splitter or skorch.dataset.ValidSplit
+        None: the same number from every class, 10 or a fifth of the rarest class, whichever is less, and at
+        least 1. An int: that many rows per class. A float in (0, 1): that fraction of the rarest class, from
+        every class. A scikit-learn splitter (anything with ``split``): the test rows of its first split. A
+        skorch ``ValidSplit``, or a callable like it: its second part.
+    codes : ndarray of shape (n_rows,)
+        Class codes of all rows.
+    classes : ndarray of shape (n_classes,)
+        The labels, for messages.
+    candidates : ndarray of shape (n,)
+        The rows that count at all (those of positive sample weight).
+    random_state : numpy.random.RandomState
+
+    Returns
+    -------
+    ndarray of shape (m,), sorted
+
+    Raises
+    ------
+    ValueError
+        Where a class has too few rows, or the split leaves one out.
+    """
+    codes_left = codes[candidates]
+    counts = np.bincount(codes_left, minlength=len(classes))
+    if validation_data is None:
+        n_each = min(DEFAULT_ROWS_PER_CLASS, int(DEFAULT_SHARE_OF_RAREST * counts.min()))
+        held = _same_from_each(max(1, n_each), codes_left, classes, random_state)
+    elif isinstance(validation_data, Integral) and not isinstance(validation_data, bool):
+        if int(validation_data) < 1:
+            raise ValueError(
+                f"validation_data as a number of rows per class must be at least 1, got {validation_data}."
+            )
+        held = _same_from_each(int(validation_data), codes_left, classes, random_state)
+    elif isinstance(validation_data, Real) and not isinstance(validation_data, bool):
+        if not 0 < validation_data < 1:
+            raise ValueError(
+                f"validation_data as a fraction of the rarest class must lie between 0 and 1, got {validation_data}."
+            )
+        held = _same_from_each(
+            max(1, round(float(validation_data) * counts.min())), codes_left, classes, random_state
+        )
+    else:
+        held = _first_split(validation_data, codes_left)
+        _check_every_class(codes_left, held, classes)
+    return np.sort(candidates[held])
+
+
+def _same_from_each(
+    n_each: int, codes: IntArray, classes: NDArray[Any], random_state: np.random.RandomState
+) -> IntArray:
+    parts = []
+    for code, label in enumerate(classes):
+        rows = np.flatnonzero(codes == code)
+        if len(rows) <= n_each:
+            raise ValueError(
+                f"Class {label!r} has {len(rows)} row(s): {n_each} for validation would leave none to train on. "
+                "Give validation_data=(X_val, y_val), or fewer rows per class."
+            )
+        parts.append(random_state.choice(rows, n_each, replace=False))
+    return np.concatenate(parts)
+
+
+def _first_split(splitter: Any, codes: IntArray) -> IntArray:
+    positions = np.arange(len(codes))
+    if hasattr(splitter, "split"):
+        try:
+            return np.asarray(next(iter(splitter.split(positions.reshape(-1, 1), codes)))[1])
+        except TypeError as error:
+            raise ValueError(f"validation_data={splitter!r} could not split the rows: {error}") from error
+    if callable(splitter):  # skorch's ValidSplit takes a dataset and returns two subsets of it
+        dataset = TensorDataset(torch.from_numpy(positions))
+        _, held = splitter(dataset, codes)
+        return np.asarray(held.indices)
+    raise ValueError(
+        "validation_data must be None, a number of rows per class, a fraction of the rarest class, a splitter, or "
+        f"a pair (X_val, y_val), got {splitter!r}."
+    )
+
+
+def _check_every_class(codes: IntArray, held: IntArray, classes: NDArray[Any]) -> None:
+    is_held = np.zeros(len(codes), dtype=bool)
+    is_held[held] = True
+    for place, part in (("validation", codes[is_held]), ("training", codes[~is_held])):
+        missing = classes[np.bincount(part, minlength=len(classes)) == 0]
+        if len(missing):
+            raise ValueError(
+                f"The split of validation_data leaves no {place} row of class {missing[0]!r}: use a stratified "
+                "splitter, or a number of rows per class."
+            )
+
+
+def check_given_codes(codes: IntArray, classes: NDArray[Any]) -> None:
+    """Raise a ValueError where given validation rows lack a class."""
+    missing = classes[np.bincount(codes, minlength=len(classes)) == 0]
+    if len(missing):
+        raise ValueError(
+            f"y_val has no row of class {missing[0]!r}: the validation rows must hold every class, best in equal numbers."
+        )
+
+
+def warn_of_traps(X: NDArray[Any], X_val: NDArray[Any]) -> None:
+    """Warn where given validation rows look raw, shared with X, or cut by a cross-validation fold.
+
+    Parameters
+    ----------
+    X, X_val : ndarray of shape (n_rows, n_features) and (n_val, n_features)
+    """
+    if len(X_val) == len(X) and len(X) > 1:
+        warnings.warn(
+            "X_val has exactly as many rows as X. Inside a cross-validation, scikit-learn cuts such an array to the "
+            "rows of the fold: give a validation set of another size, or validation_data=<rows per class>.",
+            stacklevel=3,
+        )
+    if _scales_differ(X, X_val):
+        warnings.warn(
+            "The values of X_val lie on another scale than those of X, as if only X had been preprocessed. In a "
+            "Pipeline set transform_input=['X_val'], enable metadata routing with "
+            "sklearn.set_config(enable_metadata_routing=True) and request X_val and y_val with set_fit_request.",
+            stacklevel=3,
+        )
+    shared = _n_shared_rows(X, X_val)
+    if shared:
+        warnings.warn(
+            f"{shared} row(s) of X_val stand in X as well: weights learned on rows that are trained on favour what "
+            "the network has memorised. Take them out of X.",
+            stacklevel=3,
+        )
+
+
+def _scales_differ(X: NDArray[Any], X_val: NDArray[Any]) -> bool:
+    size = np.abs(X[:: max(1, len(X) // 10_000)]).max(axis=0)
+    size_val = np.abs(X_val).max(axis=0)
+    far = (size_val > 30 * size) | (size > 1000 * size_val)
+    used = (size > 0) & (size_val > 0)
+    return bool(used.any() and far[used].mean() > 0.5)
+
+
+def _n_shared_rows(X: NDArray[Any], X_val: NDArray[Any], rows_at_once: int = 4096) -> int:
+    """How many rows of X_val equal a row of X; candidates agree in the column that tells most rows apart."""
+    if X.shape[1] == 0:
+        return 0
+    column = int(np.argmax([len(np.unique(values)) for values in X_val.T]))
+    keys = np.unique(X_val[:, column])
+    shared = np.zeros(len(X_val), dtype=bool)
+    for start in range(0, len(X), rows_at_once):
+        chunk = X[start : start + rows_at_once]
+        candidates = chunk[np.isin(chunk[:, column], keys)]
+        known = {row.tobytes() for row in np.ascontiguousarray(candidates)}
+        if known:
+            shared |= [row.tobytes() in known for row in np.ascontiguousarray(X_val)]
+    return int(shared.sum())

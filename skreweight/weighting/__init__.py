@@ -1,0 +1,96 @@
+"""Weightings: one file per method, one line each in the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import clone
+
+from skreweight.weighting._absgd import ABSGD
+from skreweight.weighting._base import Step, Weighting
+from skreweight.weighting._hu import Hu
+from skreweight.weighting._none import NoWeighting
+from skreweight.weighting._ours import Ours
+from skreweight.weighting._proportion import Proportion
+from skreweight.weighting._ren import Ren
+from skreweight.weighting._two_phase import TwoPhase
+
+WEIGHTINGS: dict[str, type[Weighting]] = {
+    "none": NoWeighting,
+    "proportion": Proportion,
+    "two-phase": TwoPhase,
+    "ren": Ren,
+    "hu": Hu,
+    "ours": Ours,
+    "absgd": ABSGD,
+}
+
+
+def get_weighting(weighting: str | type[Weighting] | Weighting, **parameters: Any) -> Weighting:
+    """Return a new weighting object, checked and ready to `start`.
+
+    Parameters
+    ----------
+    weighting : str, class or object
+        A name of `WEIGHTINGS`, a subclass of `Weighting`, or an object of one, which is copied.
+    **parameters
+        Override the object's parameters.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a parameter that this method has not, or a value that cannot be.
+    TypeError
+        For anything that is no weighting.
+
+    Examples
+    --------
+    >>> get_weighting("hu", decay=5.0, floor=0.0)
+    Hu(decay=5.0, floor=0.0)
+    """
+    if isinstance(weighting, str):
+        if weighting not in WEIGHTINGS:
+            raise ValueError(
+                f"Unknown weighting {weighting!r}: choose one of {', '.join(map(repr, WEIGHTINGS))}."
+            )
+        chosen: Weighting = WEIGHTINGS[weighting]()
+    elif isinstance(weighting, type) and issubclass(weighting, Weighting):
+        chosen = weighting()
+    elif isinstance(weighting, Weighting):
+        chosen = clone(weighting)
+    else:
+        raise TypeError(
+            "weighting must be a name, a subclass of skreweight.weighting.Weighting or an object of one, "
+            f"got {weighting!r}."
+        )
+    for name in parameters:
+        if name not in chosen.get_params():
+            raise ValueError(_unknown_parameter(weighting, chosen, name))
+    chosen.set_params(**parameters)
+    chosen.check_parameters()
+    return chosen
+
+
+def _unknown_parameter(weighting: Any, chosen: Weighting, name: str) -> str:
+    owners = [key for key, kind in WEIGHTINGS.items() if name in kind().get_params()]
+    known = ", ".join(sorted(chosen.get_params())) or "none"
+    label = repr(weighting) if isinstance(weighting, str) else type(chosen).__name__
+    hint = f" It belongs to {' and '.join(map(repr, owners))}: reset it when switching." if owners else ""
+    return (
+        f"weighting__{name} is set, but weighting {label} has no parameter {name!r} (it has: {known}).{hint}"
+    )
+
+
+__all__ = [
+    "ABSGD",
+    "WEIGHTINGS",
+    "Hu",
+    "NoWeighting",
+    "Ours",
+    "Proportion",
+    "Ren",
+    "Step",
+    "TwoPhase",
+    "Weighting",
+    "get_weighting",
+]

@@ -1,0 +1,173 @@
+"""Learning example weights with a constraint (Liu, Cao, Fan 2022, Algorithm 1)."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor
+
+from skreweight.core.constraint import constraint_step
+from skreweight.core.curvature import CURVATURES
+from skreweight.weighting._base import Step
+from skreweight.weighting._hu import Hu
+
+
+class Ours(Hu):
+    """A step of Hu et al., then steps of learning with a constraint that move weights and network together.
+
+    Algorithm 1 of Liu et al. 2022: lines 3 to 5 are `Hu`; then, ``n_constraint_steps`` times (lines 6 to 9,
+    eq. 7 to 9), with h = 1/(D + damping) in place of the inverse Hessian of the weighted training loss,
+
+        u  = Fᵀ(h∘∇L_val)
+        w' = w + η u
+        θ' = θ − h∘F(w' − w).
+
+    To first order L_val falls by η‖u‖², so that η = min(constraint_step_size, polyak · L_val/‖u‖²) asks for at
+    most a fraction ``polyak`` of the loss. With ``backtrack`` a step that does not lower L_val is shortened to
+    the minimum of the parabola through what was measured and, if that does not help either, not taken.
+
+    w are the normalised weights of the batch, which sum to 1: multiplying all stored weights by a constant
+    changes nothing here. Rows and validation rows are seen in evaluation mode (no dropout, running
+    statistics). Theorem 1 of the paper bounds H but needs its reciprocal bounded, which only the damping does.
+
+    Parameters
+    ----------
+    initial_weight, decay, step_size, normalization, temperature, floor, virtual_step, virtual_batch_size
+        As in `Hu`.
+    lp_norm, lp_coef : float, default=2 and 0.0
+        The penalty lp_coef · Σ_k |θ_k|^lp_norm is part of L_val.
+    n_constraint_steps : int, default=1
+        T', tuned by the paper in {1, 5, 10, 15, 30}. 0 is `Hu`.
+    constraint_step_size : float or None, default=None
+        Upper limit of η, tuned by the paper in {1e-2, 1e-3, 1e-4, 1e-5}; None: the cap alone.
+    polyak : float or None, default=0.1
+        Fraction of L_val that one step may ask for; None: no cap, a step size is then required.
+    curvature : {"ggn", "hessian", "fisher", "identity"}, default="ggn"
+        D: the diagonal of the generalised Gauss-Newton matrix (the Hessian's own for networks of ReLUs), the
+        absolute value of Hutchinson's estimate of the Hessian's, of the empirical Fisher matrix, or ones.
+    damping : float, default=1e-3
+        Added to D, absolute.
+    n_probes : int, default=1
+        Draws that an estimated D averages: for "hessian", and for "ggn" and "fisher" where the network has
+        parameters outside layers that are linear in them.
+    backtrack : bool, default=True
+        Whether to make sure that L_val after the step is not above L_val before it.
+
+    Attributes
+    ----------
+    state_ : dict
+        ``"weights"``, a tensor of shape (n_rows,).
+
+    References
+    ----------
+    Liu, Cao, Fan (2022). Improving the accuracy of learning example weights for imbalanced classification.
+    ICLR.
+
+    Examples
+    --------
+    >>> from skreweight.weighting import get_weighting
+    >>> get_weighting("ours", n_constraint_steps=5).n_constraint_steps
+    5
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **Hu._parameter_constraints,
+        "n_constraint_steps": [Interval(Integral, 0, None, closed="left")],
+        "constraint_step_size": [Interval(Real, 0, None, closed="left"), None],
+        "polyak": [Interval(Real, 0, None, closed="neither"), None],
+        "curvature": [StrOptions(set(CURVATURES))],
+        "damping": [Interval(Real, 0, None, closed="left")],
+        "n_probes": [Interval(Integral, 1, None, closed="left")],
+        "backtrack": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        *,
+        initial_weight: float = 0.0,
+        decay: float = 10.0,
+        step_size: float = 1.0,
+        normalization: str = "linear",
+        temperature: float = 1.0,
+        floor: float = 1e-5,
+        virtual_step: str = "sgd",
+        virtual_batch_size: int | None = None,
+        lp_norm: float = 2,
+        lp_coef: float = 0.0,
+        n_constraint_steps: int = 1,
+        constraint_step_size: float | None = None,
+        polyak: float | None = 0.1,
+        curvature: str = "ggn",
+        damping: float = 1e-3,
+        n_probes: int = 1,
+        backtrack: bool = True,
+    ) -> None:
+        super().__init__(
+            initial_weight=initial_weight,
+            decay=decay,
+            step_size=step_size,
+            normalization=normalization,
+            temperature=temperature,
+            floor=floor,
+            virtual_step=virtual_step,
+            virtual_batch_size=virtual_batch_size,
+            lp_norm=lp_norm,
+            lp_coef=lp_coef,
+        )
+        self.n_constraint_steps = n_constraint_steps
+        self.constraint_step_size = constraint_step_size
+        self.polyak = polyak
+        self.curvature = curvature
+        self.damping = damping
+        self.n_probes = n_probes
+        self.backtrack = backtrack
+
+    def check_parameters(self) -> None:
+        """Raise a ValueError that names the parameter whose value cannot be."""
+        super().check_parameters()
+        if self.polyak is None and self.constraint_step_size is None:
+            raise ValueError("polyak=None leaves the step size free: set constraint_step_size.")
+
+    def after_step(self, step: Step) -> None:
+        """Take the constraint steps and move the stored weights along."""
+        if self.n_constraint_steps == 0:
+            return
+        assert step.gradients_now is not None and step.validation is not None
+        stored = self.state_["weights"]
+        raw = stored.index_select(0, step.rows)
+        for _ in range(self.n_constraint_steps):
+            weights = self._normalized(raw, step)
+            moved = constraint_step(
+                step.gradients_now(),
+                step.targets,
+                weights,
+                step.validation,
+                multiplicity=step.multiplicity,
+                curvature=self.curvature,
+                damping=self.damping,
+                n_probes=self.n_probes,
+                step_size=self.constraint_step_size,
+                polyak=self.polyak,
+                backtrack=self.backtrack,
+            )
+            step.note("constraint_step_size", moved.step_size)
+            step.note("validation_loss_before", moved.loss_before)
+            step.note("validation_loss_after", moved.loss_after)
+            raw = self._moved(raw, weights, moved.weight_change, step)
+        stored.index_copy_(0, step.rows, raw)
+
+    def _moved(self, raw: Tensor, weights: Tensor, change: Tensor, step: Step) -> Tensor:
+        """The stored weights that, normalised, have moved by the change."""
+        if self.normalization == "linear":
+            total = step.times_multiplicity(raw.clamp(min=0)).sum()
+            updated = raw + total * change
+        else:
+            share = weights if step.multiplicity is None else weights / step.multiplicity
+            least = torch.finfo(share.dtype).tiny
+            updated = (
+                raw + self.temperature * ((share + change).clamp(min=least) / share.clamp(min=least)).log()
+            )
+        return torch.where(updated.isfinite(), updated, raw).clamp(min=self.floor)

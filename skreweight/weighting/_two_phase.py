@@ -1,0 +1,43 @@
+"""Two-phase learning (Wahab et al. 2017; Liu et al. 2022, section 4.1)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from skreweight.weighting._base import Step, Weighting
+from skreweight.weighting._penalty import PENALTY_CONSTRAINTS
+
+
+class TwoPhase(Weighting):
+    """Train on the training rows in stage 1 and on the balanced validation rows alone in stage 2.
+
+    Stage 2 minimises Σ_m f_m/B + lp_coef · Σ_k |θ_k|^lp_norm over mini-batches of the validation rows: an epoch
+    is one pass over them. Every training row weighs 0 there, every validation row the same.
+
+    Parameters
+    ----------
+    lp_norm : float, default=2
+        Exponent p of the penalty Σ_k |θ_k|^p; the paper tunes it in {2, 4, 6, 8}.
+    lp_coef : float, default=0.0
+        Coefficient of the penalty.
+
+    Examples
+    --------
+    >>> from skreweight.weighting import get_weighting
+    >>> get_weighting("two-phase", lp_coef=1e-3).lp_coef
+    0.001
+    """
+
+    needs_validation = True
+    stage_two_rows = "validation"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = PENALTY_CONSTRAINTS
+
+    def __init__(self, *, lp_norm: float = 2, lp_coef: float = 0.0) -> None:
+        self.lp_norm = lp_norm
+        self.lp_coef = lp_coef
+
+    def weigh(self, step: Step) -> Tensor:
+        """Return 1/B for every validation row of the batch."""
+        return step.uniform()

@@ -6,7 +6,6 @@ import copy
 import inspect
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -72,13 +71,3 @@ def per_example_criterion(
             f"criterion {kind.__name__} does not give one loss per row: it needs reduction='none'."
         )
     return made
-
-
-def check_one_loss_per_row(losses: Any, n_rows: int, criterion: nn.Module) -> None:
-    """Raise a ValueError where a criterion returned something else than one loss per row."""
-    shape = tuple(losses.shape) if isinstance(losses, Tensor) else np.shape(losses)
-    if shape not in ((n_rows,), (n_rows, 1)):
-        raise ValueError(
-            f"criterion {type(criterion).__name__} returned losses of shape {shape} for {n_rows} rows; weighting needs "
-            "one loss per row: use a criterion with reduction='none'."
-        )

@@ -128,8 +128,8 @@ class Stages:
         self.trainer.guard.finish_epoch()
         if self.trainer.guard.n_skipped:
             warnings.warn(
-                f"Epoch {len(history)}: skipped {self.trainer.guard.n_skipped} batch(es) with a non-finite loss or gradient "
-                " (on_nonfinite='skip').",
+                f"Epoch {len(history)}: skipped {self.trainer.guard.n_skipped} batch(es) with a non-finite loss or "
+                "gradient (on_nonfinite='skip').",
                 stacklevel=2,
             )
             self.trainer.guard.n_skipped = 0

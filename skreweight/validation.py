@@ -64,13 +64,12 @@ def carve(
             )
         held = _same_from_each(int(validation_data), codes_left, classes, random_state)
     elif isinstance(validation_data, Real) and not isinstance(validation_data, bool):
-        if not 0 < validation_data < 1:
+        share = float(validation_data)
+        if not 0 < share < 1:
             raise ValueError(
-                f"validation_data as a fraction of the rarest class must lie between 0 and 1, got {validation_data}."
+                f"validation_data as a fraction of the rarest class must lie between 0 and 1, got {share}."
             )
-        held = _same_from_each(
-            max(1, round(float(validation_data) * counts.min())), codes_left, classes, random_state
-        )
+        held = _same_from_each(max(1, round(share * int(counts.min()))), codes_left, classes, random_state)
     else:
         held = _first_split(validation_data, codes_left)
         _check_every_class(codes_left, held, classes)
@@ -126,7 +125,7 @@ def check_given_codes(codes: IntArray, classes: NDArray[Any]) -> None:
     missing = classes[np.bincount(codes, minlength=len(classes)) == 0]
     if len(missing):
         raise ValueError(
-            f"y_val has no row of class {missing[0]!r}: the validation rows must hold every class, best in equal numbers."
+            f"y_val has no row of class {missing[0]!r}: validation rows must hold every class, best in equal numbers."
         )
 
 

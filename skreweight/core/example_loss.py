@@ -26,9 +26,15 @@ class ExampleLoss:
         self._is_cross_entropy = type(inner) is nn.CrossEntropyLoss and inner.weight is None
 
     def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
+        """Return one loss per row, shape (B,)."""
         losses = self.criterion(outputs, targets)
-        if losses.dim() == 2 and losses.shape[1] == 1:
+        if losses.shape == (len(targets), 1):
             losses = losses.squeeze(1)
+        if losses.shape != (len(targets),):
+            raise ValueError(
+                f"criterion {type(self.criterion).__name__} returned losses of shape {tuple(losses.shape)} for "
+                f"{len(targets)} rows: weighting needs one loss per row, as criteria with reduction='none' give it."
+            )
         return losses if self.class_scale is None else losses * self.class_scale[targets]
 
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> Tensor:

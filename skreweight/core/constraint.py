@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,17 +13,17 @@ from skreweight.core.validation_loss import ValidationLoss
 
 
 class ConstraintStep(NamedTuple):
-    """What a step did: w' − w of shape (B,), η, and L_val on both sides of it (scalars)."""
+    """What a step did: w' − w of shape (B,), η, the share for the next step, L_val before and after (scalars)."""
 
     weight_change: Tensor
     step_size: Tensor
+    share: Tensor
     loss_before: Tensor
     loss_after: Tensor
 
 
 def constraint_step(
     gradients: BatchGradients,
-    targets: Any,
     weights: Tensor,
     validation: ValidationLoss,
     *,
@@ -33,7 +33,7 @@ def constraint_step(
     n_probes: int,
     step_size: float | None,
     polyak: float | None,
-    backtrack: bool,
+    share: Tensor | None,
 ) -> ConstraintStep:
     """Move the model's parameters and return by how much the weights move with them.
 
@@ -47,7 +47,6 @@ def constraint_step(
     ----------
     gradients : BatchGradients
         Of the training batch at the model's parameters, which this function changes in place.
-    targets : torch.Tensor of shape (B,)
     weights : torch.Tensor of shape (B,)
         w, normalised as the design fixes its scale.
     validation : ValidationLoss
@@ -59,56 +58,46 @@ def constraint_step(
         Upper limit of η.
     polyak : float or None
         η ≤ polyak · L_val/‖u‖².
-    backtrack : bool
-        Take no step that does not lower L_val.
+    share : torch.Tensor, a scalar, or None
+        Backtracking: share of the largest η to try. A step that raises L_val is not taken, and the next one
+        tries a quarter of its share; after one that is taken, the next tries twice its share, at most 1. So
+        one evaluation of L_val is enough, and no value has to be looked at. None: no backtracking.
     """
     model = gradients.model
-    base = [p.detach().clone() for p in model.parameters]
+    base = [p.detach() for p in model.parameters]
     loss_before, gradient = validation.value_and_gradient(base)
-    d = diagonal(curvature, gradients, targets, weights, n_probes=n_probes)
+    d = diagonal(curvature, gradients, weights, n_probes=n_probes)
     with torch.no_grad():
         h = torch._foreach_reciprocal(torch._foreach_add(d, damping))
         u = gradients.project(torch._foreach_mul(h, gradient))
         counted = u if multiplicity is None else u * multiplicity
         descent = torch.dot(u, counted)
         move = torch._foreach_mul(h, gradients.weighted(counted))
-        eta = _first_step_size(loss_before, descent, step_size, polyak)
-    if backtrack:
-        eta, loss_after = _safe_step_size(validation, base, move, eta, loss_before, descent)
-    else:
-        loss_after = validation.value(_moved(base, move, eta))
-    with torch.no_grad():
-        torch._foreach_copy_(model.parameters, _moved(base, move, eta))
-    return ConstraintStep(eta * u, eta, loss_before, loss_after)
+        eta = _largest_step_size(loss_before, descent, step_size, polyak)
+        if share is not None:
+            eta = eta * share
+        moved = torch._foreach_add(base, torch._foreach_mul(move, -eta))
+        loss_after = validation.value(moved)
+        taken = loss_after.isfinite()
+        if share is not None:
+            taken = loss_after <= loss_before
+        torch._foreach_copy_(
+            base, [torch.where(taken, new, old) for new, old in zip(moved, base, strict=True)]
+        )
+        return ConstraintStep(
+            weight_change=torch.where(taken, eta * u, 0.0),
+            step_size=torch.where(taken, eta, 0.0),
+            share=torch.ones_like(eta)
+            if share is None
+            else torch.where(taken, (2 * share).clamp(max=1), share / 4),
+            loss_before=loss_before,
+            loss_after=torch.where(taken, loss_after, loss_before),
+        )
 
 
-def _first_step_size(loss: Tensor, descent: Tensor, limit: float | None, polyak: float | None) -> Tensor:
+def _largest_step_size(loss: Tensor, descent: Tensor, limit: float | None, polyak: float | None) -> Tensor:
     eta = torch.full_like(loss, float("inf") if limit is None else limit)
     if polyak is not None:
         eta = torch.minimum(eta, polyak * loss / descent)
     # Nothing to gain (‖u‖ = 0), or no number: no step.
     return torch.where(eta.isfinite(), eta, 0.0)
-
-
-def _safe_step_size(
-    validation: ValidationLoss,
-    base: list[Tensor],
-    move: tuple[Tensor, ...],
-    eta: Tensor,
-    loss_before: Tensor,
-    descent: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """η, or the minimum of the parabola through L_val(0), its slope −‖u‖² and L_val(η), or 0."""
-    first = validation.value(_moved(base, move, eta))
-    excess = first - loss_before + eta * descent
-    shorter = descent * eta.square() / (2 * excess)
-    shorter = torch.where(shorter.isfinite(), shorter.clamp(min=0), 0.0).minimum(eta / 2)
-    second = validation.value(_moved(base, move, shorter))
-    take_first, take_second = first <= loss_before, second <= loss_before
-    chosen = torch.where(take_first, eta, torch.where(take_second, shorter, torch.zeros_like(eta)))
-    return chosen, torch.where(take_first, first, torch.where(take_second, second, loss_before))
-
-
-def _moved(base: list[Tensor], move: tuple[Tensor, ...] | list[Tensor], eta: Tensor) -> list[Tensor]:
-    step = [torch.where(m.isfinite(), m, 0.0) * -eta for m in move]
-    return list(torch._foreach_add(base, step))

@@ -6,8 +6,6 @@ semi-definite whatever the signs in h, so only the size of a curvature matters: 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -19,7 +17,6 @@ CURVATURES = ("ggn", "hessian", "fisher", "identity")
 def diagonal(
     kind: str,
     gradients: BatchGradients,
-    targets: Any,
     weights: Tensor,
     *,
     n_probes: int = 1,
@@ -34,7 +31,6 @@ def diagonal(
         ``"fisher"``: Σ w_i (∇f_i)², the empirical Fisher matrix. ``"identity"``: ones.
     gradients : BatchGradients
         Of the batch, at the parameters in question.
-    targets : torch.Tensor of shape (B,)
     weights : torch.Tensor of shape (B,)
         Non-negative.
     n_probes : int, default=1
@@ -46,13 +42,8 @@ def diagonal(
     if kind == "hessian":
         probes = [_hutchinson(gradients, weights) for _ in range(n_probes)]
         return [torch.stack(draws).mean(0).abs() for draws in zip(*probes, strict=True)]
-    if kind == "ggn":
-        cotangents = gradients.loss.hessian_factor(gradients.outputs, targets)
-    else:
-        (cotangent,) = torch.autograd.grad(gradients.losses.sum(), gradients.outputs, retain_graph=True)
-        cotangents = cotangent.unsqueeze(0)
-    draws_needed = 1 if gradients.exact_squares else n_probes
-    draws = [gradients.squares(cotangents, weights) for _ in range(draws_needed)]
+    product = gradients.gauss_newton if kind == "ggn" else gradients.fisher
+    draws = [product(weights) for _ in range(1 if gradients.exact_squares else n_probes)]
     return draws[0] if len(draws) == 1 else [torch.stack(d).mean(0) for d in zip(*draws, strict=True)]
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+
+class Line(NamedTuple):
+    """Losses that depend on the outputs through t = direction·z alone, for B rows.
+
+    ``direction`` is ∂t/∂z of shape (B, C); ``slope`` f'(t) and ``curvature`` f''(t) have shape (B,).
+    """
+
+    direction: Tensor
+    slope: Tensor
+    curvature: Tensor
 
 
 class ExampleLoss:
@@ -24,6 +35,7 @@ class ExampleLoss:
         self.class_scale = class_scale
         inner = getattr(criterion, "_orig_mod", criterion)
         self._is_cross_entropy = type(inner) is nn.CrossEntropyLoss and inner.weight is None
+        self._is_plain_cross_entropy = self._is_cross_entropy and inner.label_smoothing == 0
 
     def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
         """Return one loss per row, shape (B,)."""
@@ -36,6 +48,26 @@ class ExampleLoss:
                 f"{len(targets)} rows: weighting needs one loss per row, as criteria with reduction='none' give it."
             )
         return losses if self.class_scale is None else losses * self.class_scale[targets]
+
+    @torch.no_grad()
+    def along_one_direction(self, outputs: Tensor, targets: Tensor) -> Line | None:
+        """Return slope and curvature of cross-entropy over two logits in t = z_1 − z_0; None for other losses.
+
+        f(t) = log(1 + exp(t)) − y t, f'(t) = σ(t) − y, f''(t) = σ(t) σ(−t).
+        """
+        if not self._is_plain_cross_entropy or outputs.dim() != 2 or outputs.shape[1] != 2:
+            return None
+        t = outputs[:, 1] - outputs[:, 0]
+        positive = torch.sigmoid(t)
+        negative = torch.sigmoid(-t)
+        slope = torch.where(targets > 0, -negative, positive)
+        curvature = positive * negative
+        if self.class_scale is not None:
+            scale = self.class_scale[targets]
+            slope, curvature = slope * scale, curvature * scale
+        direction = torch.ones_like(outputs)
+        direction[:, 0] = -1.0
+        return Line(direction, slope, curvature)
 
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return columns c_1 … c_R with Σ_r c_r c_rᵀ = ∂²f_i/∂z_i² for every row, shape (R, B, C).

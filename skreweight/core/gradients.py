@@ -47,6 +47,14 @@ class BatchGradients(Protocol):
         """
         ...
 
+    def gauss_newton(self, weights: Tensor) -> list[Tensor]:
+        """Return the diagonal of Σ_i w_i J_iᵀ (∂²f_i/∂z²) J_i, shaped like the parameters."""
+        ...
+
+    def fisher(self, weights: Tensor) -> list[Tensor]:
+        """Return Σ_i w_i (∇f_i)², shaped like the parameters."""
+        ...
+
 
 class GraphGradients:
     """Products of one forward pass's gradients, for any differentiable module.
@@ -71,7 +79,7 @@ class GraphGradients:
         self, model: Model, x: Any, targets: Any, loss: ExampleLoss, *, forward_mode: bool = True
     ) -> None:
         self.model = model
-        self._x, self._targets = x, targets
+        self._x, self.targets = x, targets
         self.loss = loss
         self._forward_mode = forward_mode
         self._random_state = random_state_of(model.parameters) if forward_mode else None
@@ -89,7 +97,7 @@ class GraphGradients:
         names = self.model.names
 
         def losses_at(parameters: dict[str, Tensor]) -> Tensor:
-            return self.loss(self.model.functional(parameters, self._x), self._targets)
+            return self.loss(self.model.functional(parameters, self._x), self.targets)
 
         primals = {n: p.detach() for n, p in zip(names, self.model.parameters, strict=True)}
         tangents = {n: v.detach() for n, v in zip(names, direction, strict=True)}
@@ -109,6 +117,15 @@ class GraphGradients:
                 start=self.losses.new_zeros(()),
             )
             return torch.autograd.grad(inner, weights)[0]
+
+    def gauss_newton(self, weights: Tensor) -> list[Tensor]:
+        """Return an estimate of the diagonal of Σ_i w_i J_iᵀ (∂²f_i/∂z²) J_i."""
+        return self.squares(self.loss.hessian_factor(self.outputs, self.targets), weights)
+
+    def fisher(self, weights: Tensor) -> list[Tensor]:
+        """Return an estimate of Σ_i w_i (∇f_i)²."""
+        (cotangent,) = torch.autograd.grad(self.losses.sum(), self.outputs, retain_graph=True)
+        return self.squares(cotangent.unsqueeze(0), weights)
 
     def squares(self, cotangents: Tensor, weights: Tensor) -> list[Tensor]:
         """Return an unbiased estimate of the weighted sum of squares."""

@@ -6,7 +6,9 @@ For a layer that is linear in its parameters, z_i = θ·a_i, the gradient of row
 
     F w = Σ_i w_i δ_i a_iᵀ        Fᵀv = (Σ (v·a_i)∘δ_i)_i        Σ_i w_i (∇f_i)² = (δ²)ᵀ diag(w) a²
 
-each cost one matrix product per layer, however many of them a method needs.
+each cost one matrix product per layer, however many of them a method needs. Where a loss depends on a single
+direction of the outputs (two logits: their difference t), one signal ∂t_i/∂z_i serves the gradients, which are
+f_i'(t) times it, and the Gauss-Newton matrix, which is f_i''(t) times its square.
 """
 
 from __future__ import annotations
@@ -101,7 +103,7 @@ class SignalRecorder:
             records = self._records
         finally:
             self._records = None
-        return SignalGradients(self.model, outputs, loss, loss(outputs, targets), records)
+        return SignalGradients(self.model, outputs, targets, loss, records)
 
 
 class SignalGradients:
@@ -113,15 +115,26 @@ class SignalGradients:
     exact_squares = True
 
     def __init__(
-        self, model: Model, outputs: Tensor, loss: ExampleLoss, losses: Tensor, records: list[_Record]
+        self, model: Model, outputs: Tensor, targets: Any, loss: ExampleLoss, records: list[_Record]
     ) -> None:
         self.model = model
         self.outputs = outputs
-        self.losses = losses
+        self.targets = targets
         self.loss = loss
+        self.losses = loss(outputs, targets)
         self._records = records
         self._edges = [r.edge for r in records]
-        self._signals = self._backpropagated(losses, torch.ones_like(losses))
+        self._line = loss.along_one_direction(outputs, targets)
+        if self._line is None:
+            self._signals = self._backpropagated(self.losses, torch.ones_like(self.losses))
+        else:
+            self._signals = self._backpropagated(outputs, self._line.direction)
+
+    def _slopes(self, weights: Tensor | None) -> Tensor | None:
+        """What the signals are to be multiplied by, row by row, to be those of w_i f_i."""
+        if self._line is None:
+            return weights
+        return self._line.slope if weights is None else weights * self._line.slope
 
     def _backpropagated(self, outputs: Tensor, cotangent: Tensor) -> list[Tensor | None]:
         return list(
@@ -132,12 +145,12 @@ class SignalGradients:
     def weighted(self, weights: Tensor) -> list[Tensor]:
         """Return F w."""
         sums: list[Tensor | None] = [None] * len(self.model.parameters)
+        slopes = self._slopes(weights)
         for record, delta in zip(self._records, self._signals, strict=True):
             if delta is None:
                 continue
             layer = record.layer
-            scaled = delta * weights.view(-1, *[1] * (delta.dim() - 1))
-            grads = layer.rule.gradient(layer.module, record.activation, scaled)
+            grads = layer.rule.gradient(layer.module, record.activation, delta, slopes)
             for name, k in layer.positions.items():
                 past = sums[k]
                 sums[k] = grads[name] if past is None else past + grads[name]
@@ -152,9 +165,12 @@ class SignalGradients:
                 continue
             layer = record.layer
             moved = layer.rule.forward(layer.module, record.activation, layer.direction(direction))
-            row = (moved * delta).flatten(1).sum(1)
+            row = (moved * delta).sum(tuple(range(1, delta.dim())))
             total = row if total is None else total + row
-        return torch.zeros_like(self.losses) if total is None else total
+        if total is None:
+            return torch.zeros_like(self.losses)
+        slopes = self._slopes(None)
+        return total if slopes is None else total * slopes
 
     @torch.no_grad()
     def squares(self, cotangents: Tensor, weights: Tensor) -> list[Tensor]:
@@ -168,6 +184,19 @@ class SignalGradients:
                     past = sums[k]
                     sums[k] = square if past is None else past + square
         return self._or_zeros(sums)
+
+    @torch.no_grad()
+    def gauss_newton(self, weights: Tensor) -> list[Tensor]:
+        """Return the diagonal of Σ_i w_i J_iᵀ (∂²f_i/∂z²) J_i."""
+        if self._line is not None:
+            return self._or_zeros(self._squares_of(self._signals, weights * self._line.curvature))
+        return self.squares(self.loss.hessian_factor(self.outputs, self.targets), weights)
+
+    @torch.no_grad()
+    def fisher(self, weights: Tensor) -> list[Tensor]:
+        """Return Σ_i w_i (∇f_i)²."""
+        squared = weights if self._line is None else weights * self._line.slope.square()
+        return self._or_zeros(self._squares_of(self._signals, squared))
 
     def _squares_of(self, signals: list[Tensor | None], weights: Tensor) -> list[Tensor | None]:
         """Σ_i w_i (∇f_i)² for signals of one cotangent a row."""
@@ -203,7 +232,7 @@ def _squares_by_row(calls: list[tuple[_Record, str, Tensor]], weights: Tensor, a
 
     def row_gradient(activations: list[Tensor], deltas: list[Tensor]) -> Tensor:
         grads = [
-            record.layer.rule.gradient(record.layer.module, a.unsqueeze(0), d.unsqueeze(0))[name]
+            record.layer.rule.gradient(record.layer.module, a.unsqueeze(0), d.unsqueeze(0), None)[name]
             for (record, name, _), a, d in zip(calls, activations, deltas, strict=True)
         ]
         return torch.stack(grads).sum(0)

@@ -21,8 +21,8 @@ class ABSGD(Weighting):
         s ← (1 − γ) s + γ · mean_i exp(f_i/λ)
         p_i = exp(f_i/λ)/s,     and the optimiser's step on Σ_i w_i f_i with w_i = p_i/B.
 
-    The w_i sum to about 1 on average over many batches, not in each. All is kept in the log domain, so that
-    losses of any size and λ of either sign stay exact in float32.
+    The w_i sum to about 1 on average over many batches, not in each. All is kept in the log domain and in
+    float64, so that float32 losses of any size and λ of either sign give exact weights.
 
     Parameters
     ----------
@@ -36,13 +36,14 @@ class ABSGD(Weighting):
     correct_start : bool, default=True
         Divide the average by 1 − (1 − γ)^t, its bias from starting at 0. The authors' code does not.
     add_uniform : bool, default=False
-        Add 1/B to p_i, as the authors' script for noisy labels does (it also clips the gradient norm at 5:
-        skorch's ``GradientNormClipping`` callback).
-    max_jump : float or None, default=50.0
-        Guard of the average against one absurd loss, in units of the loss: a batch whose λ·log mean exp(f/λ)
-        lies more than this above the running average's counts as ten times the average, so that the batches
-        after it are not silenced. The batch's own weights are not affected (p_i never exceeds B/(γα)).
-        None: the paper's average, whatever comes.
+        Use w_i = (p_i + 1)/B, as the authors' script for noisy labels does: the w_i then sum to about 2. (It
+        also clips the gradient norm at 5: skorch's ``GradientNormClipping`` callback.)
+    max_jump : float or None, default=100.0
+        Guard of the average against one absurd loss (λ > 0), in units of the loss: a batch whose
+        λ·log mean exp(f/λ) lies more than this above the running average's counts as ten times the average,
+        and an average that lies more than this above a batch begins anew, so that the batches after the
+        absurd one are not silenced. That one's own weights are not affected (p_i never exceeds B/(γα)). The
+        default leaves LDAM alone, whose losses reach 75. None: the paper's average, whatever comes.
 
     Attributes
     ----------
@@ -77,7 +78,7 @@ class ABSGD(Weighting):
         alpha: float = 1.0,
         correct_start: bool = True,
         add_uniform: bool = False,
-        max_jump: float | None = 50.0,
+        max_jump: float | None = 100.0,
     ) -> None:
         self.lam = lam
         self.gamma = gamma
@@ -95,39 +96,42 @@ class ABSGD(Weighting):
             )
 
     def start(self, n_rows: int, class_counts: Tensor) -> None:
-        """Start the average at 0."""
-        self.state_ = {
-            "log_average": torch.full((), -math.inf).to(class_counts),
-            "n_updates": torch.zeros(()).to(class_counts),
-        }
+        """Start the average at 0, in float64: f/λ takes more digits than float32 has."""
+        zero = torch.zeros((), dtype=torch.float64, device=class_counts.device)
+        self.state_ = {"log_average": zero - math.inf, "n_updates": zero}
 
     def weigh(self, step: Step) -> Tensor:
         """Return p_i/B with the average that includes this batch."""
         if math.isinf(self.lam):
             return step.uniform()
         n_rows = len(step.losses)
-        exponents = step.losses / self.lam
-        log_counts = torch.zeros_like(exponents) if step.multiplicity is None else step.multiplicity.log()
+        exponents = step.losses.double() / self.lam
+        log_counts = 0.0 if step.multiplicity is None else step.multiplicity.double().log()
         # A row whose loss is not finite takes no part; the training step reports it.
         counted = torch.where(exponents.isfinite(), exponents + log_counts, -math.inf)
-        log_mean = counted.logsumexp(0) - math.log(n_rows)
-        log_s = self._updated_average(log_mean)
+        log_s = self._updated_average(counted.logsumexp(0) - math.log(n_rows))
         p = (exponents - log_s).exp()
         if self.add_uniform:
-            p = p + 1.0 / n_rows
-        return step.times_multiplicity(p / n_rows)
+            p = p + 1.0
+        return step.times_multiplicity((p / n_rows).to(step.losses.dtype))
 
     def _updated_average(self, log_mean: Tensor) -> Tensor:
         """Move log s and return it, corrected for its start."""
-        log_old, count = self.state_["log_average"], self.state_["n_updates"]
-        log_new = self._moved(log_old, log_mean)
-        count.add_(1)
-        absurd = torch.zeros_like(log_new, dtype=torch.bool)
+        stored, n_updates = self.state_["log_average"], self.state_["n_updates"]
+        log_old, count = stored, n_updates
+        absurd = torch.zeros_like(log_mean, dtype=torch.bool)
+        usual = self._corrected(log_old, count)
         if self.max_jump is not None and self.lam > 0:
-            jump = log_mean - self._corrected(log_old, count - 1)
-            absurd = (count > 1) & (jump > self.max_jump / self.lam)
-        kept = torch.where(absurd, self._moved(log_old, log_old + math.log(10.0)), log_new)
-        log_old.copy_(torch.where(kept.isnan(), log_old, kept))
+            jump = self.lam * (log_mean - usual)
+            absurd = (count > 0) & (jump > self.max_jump)
+            anew = (count > 0) & (jump < -self.max_jump) & log_mean.isfinite()
+            log_old, count = torch.where(anew, -math.inf, log_old), torch.where(anew, 0.0, count)
+        count = count + 1
+        log_new = self._moved(log_old, log_mean)
+        kept = torch.where(absurd, self._moved(log_old, usual + math.log(10.0)), log_new)
+        # A batch without any finite loss leaves no trace.
+        stored.copy_(torch.where(log_mean.isfinite(), kept, stored))
+        n_updates.copy_(torch.where(log_mean.isfinite(), count, n_updates))
         return self._corrected(log_new, count)
 
     def _moved(self, log_old: Tensor, log_mean: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ class Ours(Hu):
         θ' = θ − h∘F(w' − w).
 
     To first order L_val falls by η‖u‖², so that η = min(constraint_step_size, polyak · L_val/‖u‖²) asks for at
-    most a fraction ``polyak`` of the loss. With ``backtrack`` a step that does not lower L_val is shortened to
-    the minimum of the parabola through what was measured and, if that does not help either, not taken.
+    most a fraction ``polyak`` of the loss. With ``backtrack`` a step that raises L_val is not taken, and the
+    next one tries a quarter of the η it would otherwise take (after one that is taken: twice, up to all of it).
 
     w are the normalised weights of the batch, which sum to 1: multiplying all stored weights by a constant
     changes nothing here. Rows and validation rows are seen in evaluation mode (no dropout, running
@@ -54,12 +54,12 @@ class Ours(Hu):
         Draws that an estimated D averages: for "hessian", and for "ggn" and "fisher" where the network has
         parameters outside layers that are linear in them.
     backtrack : bool, default=True
-        Whether to make sure that L_val after the step is not above L_val before it.
+        Whether to make sure that L_val after each step is not above L_val before it.
 
     Attributes
     ----------
     state_ : dict
-        ``"weights"``, a tensor of shape (n_rows,).
+        ``"weights"``, a tensor of shape (n_rows,), and ``"share"``, how much of η the next step tries.
 
     References
     ----------
@@ -131,18 +131,22 @@ class Ours(Hu):
         if self.polyak is None and self.constraint_step_size is None:
             raise ValueError("polyak=None leaves the step size free: set constraint_step_size.")
 
+    def start(self, n_rows: int, class_counts: Tensor) -> None:
+        """Store the start value for every row; begin with whole steps."""
+        super().start(n_rows, class_counts)
+        self.state_["share"] = torch.ones_like(class_counts[0])
+
     def after_step(self, step: Step) -> None:
         """Take the constraint steps and move the stored weights along."""
         if self.n_constraint_steps == 0:
             return
         assert step.gradients_now is not None and step.validation is not None
-        stored = self.state_["weights"]
+        stored, share = self.state_["weights"], self.state_["share"]
         raw = stored.index_select(0, step.rows)
         for _ in range(self.n_constraint_steps):
             weights = self._normalized(raw, step)
             moved = constraint_step(
                 step.gradients_now(),
-                step.targets,
                 weights,
                 step.validation,
                 multiplicity=step.multiplicity,
@@ -151,8 +155,9 @@ class Ours(Hu):
                 n_probes=self.n_probes,
                 step_size=self.constraint_step_size,
                 polyak=self.polyak,
-                backtrack=self.backtrack,
+                share=share if self.backtrack else None,
             )
+            share.copy_(moved.share)
             step.note("constraint_step_size", moved.step_size)
             step.note("validation_loss_before", moved.loss_before)
             step.note("validation_loss_after", moved.loss_after)

@@ -1,0 +1,79 @@
+"""What was measured, as Markdown."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from benchmarks.timing.epochs import Line
+from benchmarks.timing.problems import Problem
+
+_PACKAGES = ("skreweight", "torch", "skorch", "scikit-learn", "numpy", "absgd", "backpack-for-pytorch")
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """Return what the figures depend on: machine, versions, date."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    found = {
+        "date": date.today().isoformat(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "load": f"{os.getloadavg()[0]:.1f} (one minute, at the end)",
+        "threads": str(torch.get_num_threads()),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+    if device.type == "cuda":
+        found["device"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def machine_lines(facts: dict[str, str]) -> str:
+    """Return the facts of `machine` as a Markdown list."""
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def table(header: list[str], rows: Iterable[list[str]]) -> str:
+    """Return a Markdown table; every column but the first is aligned to the right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def epochs_table(problem: Problem, lines: list[Line]) -> str:
+    """Return one problem's figures."""
+    rows = []
+    for line in lines:
+        fixed = line.fixed_milliseconds
+        label = line.label if line.scaled_from is None else f"{line.label} (from {line.scaled_from:,} rows)"
+        spread = f"{min(line.ratios):.2f} to {max(line.ratios):.2f}"
+        rows.append(
+            [
+                label,
+                f"{line.ratio:.2f}",
+                spread,
+                f"{line.milliseconds:.1f}",
+                "" if fixed is None else f"{fixed:.1f}",
+            ]
+        )
+    header = ["", "ratio to the loop", "lowest to highest", "ms per epoch", "fit besides epochs, ms"]
+    return f"### {problem.title}\n\n{table(header, rows)}"

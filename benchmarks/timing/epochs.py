@@ -14,7 +14,6 @@ from benchmarks.timing.contestants import FLOOR, Contestant
 from benchmarks.timing.loops import Timing
 from benchmarks.timing.problems import Data, Problem
 
-
 #: The clock on the wall, or the processor time of this process, which other work on the machine disturbs less.
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 

@@ -41,9 +41,12 @@ class FiniteGuard:
         device = self._parameters[0].device
         self._found = torch.zeros((), dtype=torch.float32, device=device)
         self._unit = torch.ones((), dtype=torch.float32, device=device)
-        self._n_good = torch.zeros((), dtype=torch.float32, device=device)
+        self._n_steps = 0
+        self._n_bad = torch.zeros((), dtype=torch.float32, device=device)
         fused = all(group.get("fused") for group in optimizer.param_groups)
-        self._on_device = bool(fused and policy == "raise" and optimizer._step_supports_amp_scaling)  # type: ignore[attr-defined]
+        # torch's fused optimisers all take found_inf; pickling drops the flag that says so.
+        supported = getattr(optimizer, "_step_supports_amp_scaling", True)
+        self._on_device = bool(fused and policy == "raise" and supported)
         if self._on_device:
             optimizer.grad_scale, optimizer.found_inf = None, self._found  # type: ignore[attr-defined]
 
@@ -58,37 +61,40 @@ class FiniteGuard:
 
     def step(self, loss: Tensor, closure: Any = None) -> None:
         """Step the optimiser on the gradients in place, if these and the loss are finite."""
-        grads = [p.grad for p in self._parameters if p.grad is not None]
-        probe = loss.detach().clone()
+        self._n_steps += 1
         # Sets the flag where any number is not finite and never unsets it; the factor 1 changes nothing.
-        _check_finite(grads, probe, self._found, self._unit)
+        _check_finite(
+            [g for p in self._parameters if (g := p.grad) is not None], loss, self._found, self._unit
+        )
         if self._on_device:
             self._optimizer.step(closure)
-            self._n_good.add_(self._unit - self._found)
+            self._n_bad.add_(self._found)
             for buffer, saved in zip(self._buffers, self._saved, strict=True):
                 buffer.copy_(torch.where(self._found > 0, saved, buffer))
             return
         if not bool(self._found):
             self._optimizer.step(closure)
-            self._n_good.add_(1)
             return
         for buffer, saved in zip(self._buffers, self._saved, strict=True):
             buffer.copy_(saved)
         if self.policy == "raise":
-            raise NonFiniteError(int(self._n_good) + 1)
+            raise NonFiniteError(self._n_steps)
         self.n_skipped += 1
         self._found.zero_()
 
     def finish_epoch(self) -> None:
         """Raise `NonFiniteError` if a step of the epoch was not finite; start counting anew."""
         if bool(self._found):
-            raise NonFiniteError(int(self._n_good) + 1)
-        self._n_good.zero_()
+            # Once set, the flag stays: every step from the first bad one on was skipped and counted.
+            raise NonFiniteError(self._n_steps - int(self._n_bad) + 1)
+        self._n_steps = 0
 
 
 def _check_finite(grads: list[Tensor], loss: Tensor, found: Tensor, unit: Tensor) -> None:
-    by_kind: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-    for tensor in [*grads, loss]:
-        by_kind.setdefault((tensor.dtype, tensor.device), []).append(tensor)
-    for tensors in by_kind.values():
+    """Set `found` to 1 if a gradient or the loss is not finite."""
+    tensors = [*grads, loss]
+    if all(tensor.dtype == loss.dtype for tensor in grads):
         torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, unit)
+    else:
+        for tensor in tensors:
+            torch._amp_foreach_non_finite_check_and_unscale_([tensor], found, unit)

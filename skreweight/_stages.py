@@ -90,7 +90,10 @@ class Stages:
         best_by_step = in_stage_two and net.keep_best == "step" and self.rows.x_val is not None
         sums: list[Tensor] = []
         n_batches = 0
-        if in_stage_two and own_rows and weighting.stored_weights is None and self.last_weights is None:
+        note_weights = (
+            in_stage_two and own_rows and weighting.changes_weights and weighting.stored_weights is None
+        )
+        if note_weights and self.last_weights is None:
             self.last_weights = torch.full((len(self.rows.targets),), math.nan, device=self.rows.device)
         for batch in batches:
             pair = (batch.x, batch.targets)
@@ -102,7 +105,7 @@ class Stages:
             else:
                 sums[0].add_(loss)
             n_batches += 1
-            if self.last_weights is not None and own_rows and in_stage_two:
+            if note_weights and self.last_weights is not None:
                 self.last_weights.index_copy_(
                     0, batch.rows, (weights * len(weights)).to(self.last_weights.dtype)
                 )

@@ -95,13 +95,18 @@ class Trainer:
         return take(batch, weighting)
 
     def _step_on_loss(self, batch: Batch, weighting: Weighting) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.autocast(batch.targets.device.type, self.autocast, enabled=self.autocast is not None):
+        if self.autocast is None:
             outputs = self.model(batch.x)
             losses = self.loss(outputs, batch.targets)
+        else:
+            with torch.autocast(batch.targets.device.type, self.autocast):
+                outputs = self.model(batch.x)
+                losses = self.loss(outputs, batch.targets)
         step = self._describe(batch, losses.detach())
         weights = weighting.weigh(step)
         total = torch.dot(weights, losses.to(weights.dtype))
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.model.parameters:
+            parameter.grad = None
         total.backward()
         self._add_penalty(weighting)
         self._apply(batch, total.detach(), weights)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sklearn.base import clone
 
+from skreweight._parameters import did_you_mean
 from skreweight.weighting._absgd import ABSGD
 from skreweight.weighting._base import Step, Weighting
 from skreweight.weighting._hu import Hu
@@ -76,9 +77,8 @@ def _unknown_parameter(weighting: Any, chosen: Weighting, name: str) -> str:
     known = ", ".join(sorted(chosen.get_params())) or "none"
     label = repr(weighting) if isinstance(weighting, str) else type(chosen).__name__
     hint = f" It belongs to {' and '.join(map(repr, owners))}: reset it when switching." if owners else ""
-    return (
-        f"weighting__{name} is set, but weighting {label} has no parameter {name!r} (it has: {known}).{hint}"
-    )
+    meant = "" if owners else did_you_mean(name, chosen.get_params(), "weighting__")
+    return f"weighting__{name} is set, but weighting {label} has no parameter {name!r}{meant} (it has: {known}).{hint}"
 
 
 __all__ = [

@@ -48,7 +48,7 @@ class ABSGD(Weighting):
     Attributes
     ----------
     state_ : dict
-        ``"log_average"``, log s, and ``"n_updates"``, t.
+        ``"log_average"``, log s, and ``"bias"``, (1 − γ)^t.
 
     References
     ----------
@@ -96,51 +96,41 @@ class ABSGD(Weighting):
             )
 
     def start(self, n_rows: int, class_counts: Tensor) -> None:
-        """Start the average at 0, in float64: f/λ takes more digits than float32 has."""
-        zero = torch.zeros((), dtype=torch.float64, device=class_counts.device)
-        self.state_ = {"log_average": zero - math.inf, "n_updates": zero}
+        """Start the average at 0."""
+        self.state_ = {
+            "log_average": torch.full((), -math.inf).to(class_counts),
+            "bias": torch.ones(()).to(class_counts),
+        }
 
     def weigh(self, step: Step) -> Tensor:
         """Return p_i/B with the average that includes this batch."""
         if math.isinf(self.lam):
             return step.uniform()
-        n_rows = len(step.losses)
-        exponents = step.losses.double() / self.lam
-        log_counts = 0.0 if step.multiplicity is None else step.multiplicity.double().log()
-        # A row whose loss is not finite takes no part; the training step reports it.
-        counted = torch.where(exponents.isfinite(), exponents + log_counts, -math.inf)
-        log_s = self._updated_average(counted.logsumexp(0) - math.log(n_rows))
-        p = (exponents - log_s).exp()
+        log_n = math.log(len(step.losses))
+        exponents = step.losses / self.lam
+        counted = exponents if step.multiplicity is None else exponents + step.multiplicity.log()
+        log_share = counted.logsumexp(0) + (math.log(self.gamma * self.alpha) - log_n)
+        log_s = self._updated_average(log_share)
+        weights = (exponents - (log_s + log_n)).exp()
         if self.add_uniform:
-            p = p + 1.0
-        return step.times_multiplicity((p / n_rows).to(step.losses.dtype))
+            weights = weights + 1.0 / len(weights) ** 2
+        return step.times_multiplicity(weights)
 
-    def _updated_average(self, log_mean: Tensor) -> Tensor:
-        """Move log s and return it, corrected for its start."""
-        stored, n_updates = self.state_["log_average"], self.state_["n_updates"]
-        log_old, count = stored, n_updates
-        absurd = torch.zeros_like(log_mean, dtype=torch.bool)
-        usual = self._corrected(log_old, count)
-        if self.max_jump is not None and self.lam > 0:
-            jump = self.lam * (log_mean - usual)
-            absurd = (count > 0) & (jump > self.max_jump)
-            anew = (count > 0) & (jump < -self.max_jump) & log_mean.isfinite()
-            log_old, count = torch.where(anew, -math.inf, log_old), torch.where(anew, 0.0, count)
-        count = count + 1
-        log_new = self._moved(log_old, log_mean)
-        kept = torch.where(absurd, self._moved(log_old, usual + math.log(10.0)), log_new)
-        # A batch without any finite loss leaves no trace.
-        stored.copy_(torch.where(log_mean.isfinite(), kept, stored))
-        n_updates.copy_(torch.where(log_mean.isfinite(), count, n_updates))
-        return self._corrected(log_new, count)
-
-    def _moved(self, log_old: Tensor, log_mean: Tensor) -> Tensor:
-        share = log_mean + math.log(self.gamma * self.alpha)
+    def _updated_average(self, log_share: Tensor) -> Tensor:
+        """Add γα·mean exp(f/λ) to (1 − γ)s and return log s, corrected for its start at 0."""
+        log_old = self.state_["log_average"]
         if self.gamma == 1:
-            return share
-        return torch.logaddexp(log_old + math.log1p(-self.gamma), share)
-
-    def _corrected(self, log_average: Tensor, count: Tensor) -> Tensor:
-        if not self.correct_start or self.gamma == 1:
-            return log_average
-        return log_average - torch.log1p(-((1.0 - self.gamma) ** count))
+            return log_share
+        log_kept = log_old + math.log1p(-self.gamma)
+        log_new = torch.logaddexp(log_kept, log_share)
+        kept = log_new
+        if self.max_jump is not None and self.lam > 0:
+            jump = log_share - log_old  # infinite for the first batch, which nothing can be compared with
+            absurd = (jump > self.max_jump / self.lam) & (jump < math.inf)
+            kept = torch.where(absurd, log_old + math.log(10.0 * self.gamma + 1.0 - self.gamma), log_new)
+        corrected = log_new
+        if self.correct_start:
+            bias = self.state_["bias"].mul_(1.0 - self.gamma)
+            corrected = log_new - torch.log1p(-bias)
+        log_old.copy_(torch.where(kept.isfinite(), kept, log_old))
+        return corrected

@@ -78,6 +78,8 @@ class Weighting(BaseEstimator):
         Whether validation rows are carved from the training rows when the user gave none.
     needs_gradients : bool
         Whether `weigh` works with F w and Fᵀv.
+    changes_weights : bool
+        Whether any row ever weighs something else than its sample weight.
     stage_two_rows : {"training", "validation"}
         Which rows the mini-batches of stage 2 are drawn from.
     state_ : dict of str to torch.Tensor
@@ -86,6 +88,7 @@ class Weighting(BaseEstimator):
 
     needs_validation: ClassVar[bool] = False
     needs_gradients: ClassVar[bool] = False
+    changes_weights: ClassVar[bool] = True
     stage_two_rows: ClassVar[Literal["training", "validation"]] = "training"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
 

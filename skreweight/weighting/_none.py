@@ -19,6 +19,8 @@ class NoWeighting(Weighting):
     NoWeighting()
     """
 
+    changes_weights = False
+
     def weigh(self, step: Step) -> Tensor:
         """Return 1/B for every row."""
         return step.uniform()

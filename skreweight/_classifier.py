@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
@@ -23,11 +24,22 @@ from skorch.dataset import Dataset as SkorchDataset
 from skorch.history import History
 from skorch.utils import _infer_predict_nonlinearity
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from skreweight import validation
 from skreweight._criterion import per_example_criterion
 from skreweight._guard import FiniteGuard, NonFiniteError
-from skreweight._inputs import cast_like, encode, is_dataset, labels_of, rows_of, stack_items
+from skreweight._inputs import (
+    cast_like,
+    encode,
+    is_dataset,
+    labels_of,
+    learn_columns_of_dataset,
+    rows_of,
+    stack_items,
+    validation_rows_of,
+)
+from skreweight._parameters import check_arguments, did_you_mean
 from skreweight._progress import Progress
 from skreweight._resume import ResumeState
 from skreweight._rows import FitRows, Labelled, place
@@ -39,6 +51,7 @@ from skreweight.core.model import Model
 from skreweight.core.validation_loss import ValidationLoss
 from skreweight.losses import effective_number_weights
 from skreweight.modules import MLP
+from skreweight.validation import shown
 from skreweight.weighting import WEIGHTINGS, Weighting, get_weighting
 
 #: Rows that go through the network at once in prediction; a multiple of the training batch where that is larger.
@@ -58,6 +71,7 @@ _CONSTRAINTS: dict[str, list[Any]] = {
     "on_nonfinite": [StrOptions({"raise", "skip"})],
     "diagnostics": ["boolean"],
     "autocast": [StrOptions({"bfloat16"}), None],
+    "callbacks": [list, StrOptions({"disable"}), None],
     "random_state": ["random_state"],
     "warm_start": ["boolean"],
     "verbose": ["verbose"],
@@ -130,12 +144,22 @@ class ReweightedClassifier(NeuralNetClassifier):
         were.
     verbose : int, default=0
         1 prints a line per epoch.
-    callbacks : list of skorch callbacks or None, default=None
+    callbacks : list of skorch callbacks, "disable" or None, default=None
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present parameters.
+    classes : array-like or None, default=None
+        All labels, sorted, where y may lack some; None: those of y.
+    iterator_train : None or torch.utils.data.DataLoader, default=None
+        None cuts batches from whole tensors. ``iterator_train__shuffle`` (default True),
+        ``iterator_train__drop_last`` and ``iterator_train__batch_sampler`` serve both, everything else is the
+        loader's.
+    predict_nonlinearity, iterator_valid, dataset, compile, use_caching, torch_load_kwargs
+        As in skorch; the loader ``iterator_valid`` serves predictions for Datasets.
+    train_split : None
+        Not used: see ``validation_data``.
     **kwargs
-        Everything else that skorch takes: ``module__*``, ``optimizer__*``, ``criterion__*``, ``weighting__*``,
-        ``iterator_train__shuffle`` (default True), ``iterator_train__drop_last``,
-        ``iterator_train__batch_sampler``, ``iterator_train=torch.utils.data.DataLoader``, ``warm_start``,
-        ``compile``, ...
+        Parameters of the components: ``module__*``, ``optimizer__*``, ``criterion__*``, ``weighting__*``,
+        ``iterator_train__*``, ``callbacks__*``.
 
     Attributes
     ----------
@@ -196,10 +220,18 @@ class ReweightedClassifier(NeuralNetClassifier):
         random_state: Any = None,
         verbose: int = 0,
         callbacks: Any = None,
+        warm_start: bool = False,
+        classes: Any = None,
+        predict_nonlinearity: Any = "auto",
+        iterator_train: Any = None,
+        iterator_valid: Any = DataLoader,
+        dataset: Any = SkorchDataset,
+        train_split: Any = None,
+        compile: bool = False,
+        use_caching: Any = "auto",
+        torch_load_kwargs: Any = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("iterator_train", None)
-        kwargs.setdefault("train_split", None)
         super().__init__(
             module,
             criterion=criterion,
@@ -210,6 +242,16 @@ class ReweightedClassifier(NeuralNetClassifier):
             device=device,
             verbose=verbose,
             callbacks=callbacks,
+            warm_start=warm_start,
+            classes=classes,
+            predict_nonlinearity=predict_nonlinearity,
+            iterator_train=iterator_train,
+            iterator_valid=iterator_valid,
+            dataset=dataset,
+            train_split=train_split,
+            compile=compile,
+            use_caching=use_caching,
+            torch_load_kwargs=torch_load_kwargs,
             **kwargs,
         )
         self.weighting = weighting
@@ -232,7 +274,7 @@ class ReweightedClassifier(NeuralNetClassifier):
     def device(self) -> Any:
         """Device of the training; ``"auto"`` is answered with what it stands for here."""
         device = self.__dict__["device"]
-        if device == "auto":
+        if isinstance(device, str) and device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         return device
 
@@ -264,8 +306,14 @@ class ReweightedClassifier(NeuralNetClassifier):
         ValueError
             For a name that is no parameter.
         """
+        self._check_names(name for name in params if name not in self.__dict__)
         own = {k: v for k, v in params.items() if k == "weighting" or k.startswith("weighting__")}
         rest = {k: v for k, v in params.items() if k not in own}
+        own_given = bool(own)
+        if (
+            "callbacks" in rest and not self.initialized_
+        ):  # skorch would build them, and fail, before fit can say why
+            self.callbacks = rest.pop("callbacks")
         if rest:
             super().set_params(**rest)
         if "weighting" in own:
@@ -273,7 +321,7 @@ class ReweightedClassifier(NeuralNetClassifier):
         for name, value in own.items():
             self._check_weighting_parameter(name)
             setattr(self, name, value)
-        if len(rest) < len(params) and self.initialized_:
+        if own_given and self.initialized_:
             self._renew_weighting()
         return self
 
@@ -284,8 +332,27 @@ class ReweightedClassifier(NeuralNetClassifier):
             known |= set(get_weighting(self.weighting).get_params())
         if key not in known:
             raise ValueError(
-                f"Invalid parameter {name!r}: no weighting has a parameter {key!r}; there are {sorted(known)}."
+                f"Invalid parameter {name!r}: no weighting has a parameter {key!r}"
+                f"{did_you_mean(key, known, 'weighting__')} (there are: {', '.join(sorted(known))})."
             )
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        """Raise a ValueError for a name that cannot be a parameter, whatever the components take."""
+        prefixes = {*self.prefixes_, "module", "criterion", "optimizer"}
+        known = set(inspect.signature(type(self).__init__).parameters) - {"self", "kwargs"}
+        for name in names:
+            prefix, _, rest = name.partition("__")
+            # A subclass may bring components of its own, which skorch knows once they are built.
+            if name in known or (rest and (prefix in prefixes or type(self) is not ReweightedClassifier)):
+                continue
+            component = next((p for p in prefixes if name.startswith(f"{p}_")), None)
+            if component is not None and not rest:
+                hint = f": did you mean {component}__{name.removeprefix(component).lstrip('_')}?"
+            elif rest:
+                hint = did_you_mean(prefix, prefixes).replace("?", f"__{rest}?")
+            else:
+                hint = did_you_mean(name, known)
+            raise ValueError(f"Invalid parameter {name!r} for {type(self).__name__}{hint or '.'}")
 
     def _weighting_overrides(self, *, prefixed: bool = False) -> dict[str, Any]:
         found = {k: v for k, v in self.__dict__.items() if k.startswith("weighting__")}
@@ -306,6 +373,7 @@ class ReweightedClassifier(NeuralNetClassifier):
             raise ValueError(
                 "train_split is not used here: give validation_data, which takes a ValidSplit too."
             )
+        self._check_names(sorted(self._params_to_validate))
         torch.device(self.device)
         get_weighting(self.weighting, **self._weighting_overrides())
 
@@ -333,7 +401,7 @@ class ReweightedClassifier(NeuralNetClassifier):
         try:
             return self.__dict__["classes_inferred_"]
         except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no classes_ before fit.") from None
+            raise NotFittedError(f"{type(self).__name__} has no classes_ before fit.") from None
 
     @contextmanager
     def _answering_in_codes(self) -> Iterator[None]:
@@ -379,6 +447,7 @@ class ReweightedClassifier(NeuralNetClassifier):
                 self.module_ = copy.deepcopy(module)
             else:
                 make = type(module) if isinstance(module, nn.Module) else module
+                check_arguments("module", make, kwargs)
                 self.module_ = make(**self._sizes_for(make, kwargs), **kwargs)
         return self
 
@@ -392,7 +461,8 @@ class ReweightedClassifier(NeuralNetClassifier):
         missing = [n for n in ("n_features", "n_classes") if n not in {**sizes, **kwargs}]
         if self.module is None and missing:
             raise ValueError(
-                f"module=None cannot be built before fit: set module__{missing[0]}, or call fit, which knows the sizes."
+                f"module=None cannot be built without {missing[0]}: set module__{missing[0]}, or call fit with an "
+                "array, which tells it; X as a mapping needs a module of your own."
             )
         return {name: size for name, size in sizes.items() if name in accepted and name not in kwargs}
 
@@ -405,6 +475,7 @@ class ReweightedClassifier(NeuralNetClassifier):
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> ReweightedClassifier:
         """Make the optimiser; fused where torch has a fused one and the user said nothing else."""
         args, kwargs = self.get_params_for_optimizer("optimizer", self.get_all_learnable_params())
+        check_arguments("optimizer", self.optimizer, kwargs)
         self.optimizer_ = self.optimizer(*args, **{**self._fused(kwargs), **kwargs})
         return self
 
@@ -473,7 +544,10 @@ class ReweightedClassifier(NeuralNetClassifier):
             if cold:
                 self._initialize_components()
             rows = self._placed(given, given_validation, held)
-        self._train(rows, X, y)
+            if cold:
+                self._train(rows, X, y)
+        if not cold:
+            self._train(rows, X, y)
         return self
 
     def partial_fit(
@@ -518,26 +592,37 @@ class ReweightedClassifier(NeuralNetClassifier):
             if first:
                 self._initialize_components()
             rows = self._placed(given, given_validation, held)
-        self._train(rows, X, y)
+            if first:
+                self._train(rows, X, y)
+        if not first:
+            self._train(rows, X, y)
         return self
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
+        """Undo what was learned if the block fails, unless new components were trained for an epoch by then."""
         before = dict(self.__dict__)
         try:
             yield
+        except NonFiniteError:
+            raise
         except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
+            progress = self.__dict__.get("progress_")
+            if progress is before.get("progress_") or progress is None or progress.epochs_done == 0:
+                self.__dict__.clear()
+                self.__dict__.update(before)
             raise
 
     def _labelled(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, *, reset: bool, classes: Any = None
     ) -> tuple[Labelled, Labelled | None]:
         """What the user passed, checked; learns the columns and, where `reset`, the classes."""
-        features = (
-            X if is_dataset(X) else rows_of(self, X, reset=reset, allow_nd=self.module is not None, y=y)
-        )
+        if is_dataset(X):
+            features = X
+            if reset:
+                learn_columns_of_dataset(self, X)
+        else:
+            features = rows_of(self, X, reset=reset, allow_nd=self.module is not None, y=y)
         labels = labels_of(X, y)
         n_rows = len(features) if not isinstance(features, dict) else len(next(iter(features.values())))
         if len(labels) != n_rows:
@@ -548,13 +633,20 @@ class ReweightedClassifier(NeuralNetClassifier):
             found = np.unique(labels if classes is None else classes)
             if len(found) < 2:
                 raise ValueError(
-                    f"{type(self).__name__} needs at least two classes, the data has one class: {found[0]!r}."
+                    f"{type(self).__name__} needs at least two classes, the data has one class: {shown(found[0])}."
                 )
             self.classes_inferred_ = found
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
         given = Labelled(features, encode(labels, self.labels_), weights)
+        if weights is not None and reset:
+            left = np.unique(given.codes[given.candidates])
+            if len(left) < 2:
+                raise ValueError(
+                    f"{type(self).__name__} needs at least two classes, but the rows of positive sample_weight have "
+                    f"{len(left)} class(es)."
+                )
         return given, self._given_validation(features, X_val, y_val)
 
     def _given_validation(self, features: Any, X_val: Any, y_val: Any) -> Labelled | None:
@@ -575,7 +667,7 @@ class ReweightedClassifier(NeuralNetClassifier):
         if is_dataset(X_val):
             x_val = stack_items(X_val, np.arange(len(labels)))
         else:
-            x_val = rows_of(self, X_val, reset=False, allow_nd=self.module is not None)
+            x_val = validation_rows_of(self, X_val, allow_nd=self.module is not None)
         codes = encode(labels, self.labels_, "y_val")
         if isinstance(x_val, Tensor) and len(x_val) != len(codes):
             raise ValueError(f"X_val has {len(x_val)} rows, y_val {len(codes)}: they must agree.")
@@ -607,7 +699,10 @@ class ReweightedClassifier(NeuralNetClassifier):
             counts = counts + given_validation.class_counts(None, len(self.labels_))
         if given_validation is None and (counts == 0).any() and self.classes is None:
             label = self.labels_[int(np.argmin(counts))]
-            raise ValueError(f"Class {label!r} has no row to train on (of positive sample weight).")
+            raise ValueError(
+                f"Class {shown(label)} has no row of positive sample_weight to train on: leave its rows out, or "
+                "name all classes in the parameter classes."
+            )
         self.class_counts_ = counts
         return held
 
@@ -657,7 +752,8 @@ class ReweightedClassifier(NeuralNetClassifier):
             except KeyboardInterrupt:
                 pass
             except NonFiniteError as error:
-                raise ValueError(self._explained(error, rows)) from error
+                error.args = (self._explained(error, rows),)
+                raise
             finally:
                 trainer.close()
                 self._learn_weights(rows, stages.last_weights)
@@ -697,7 +793,7 @@ class ReweightedClassifier(NeuralNetClassifier):
         unknown = [label for label in self.class_weight if label not in labels]
         if unknown:
             raise ValueError(
-                f"class_weight names {unknown[0]!r}, which is none of the classes {list(labels)}."
+                f"class_weight names {unknown[0]!r}, which is none of the classes {shown(labels)}."
             )
         by_label = {label: float(w) for label, w in self.class_weight.items()}
         return torch.tensor([by_label.get(label, 1.0) for label in labels.tolist()], dtype=torch.float64)
@@ -807,7 +903,8 @@ class ReweightedClassifier(NeuralNetClassifier):
         -------
         ndarray of shape (n_rows,)
         """
-        return self.classes_[self.codes_of(self._outputs(X)).numpy()]
+        codes = self.codes_of(self._outputs(X)).numpy()
+        return self.classes_[codes]
 
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Return the confidence in each class, as scikit-learn's linear classifiers do.

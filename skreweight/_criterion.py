@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skreweight._parameters import check_arguments
+
 
 class _LogOfProbabilities(nn.NLLLoss):
     """NLLLoss for a module that returns probabilities, as skorch takes it: the log is applied here."""
@@ -59,6 +61,7 @@ def per_example_criterion(
             made.reduction = "none"
         made.__class__ = _WRAPPED.get(kind, kind)
     else:
+        check_arguments("criterion", kind, kwargs)
         accepted = inspect.signature(kind).parameters
         options = dict(kwargs)
         if "reduction" in accepted:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, validate_data
@@ -16,6 +18,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from skreweight.batches import features_of
+from skreweight.validation import HOW_TO_TRANSFORM, shown
+
+_MISSING_LABEL = (
+    "Input y contains NaN, None or infinity: a row without a label cannot be trained on, drop it."
+)
 
 
 def is_dataset(X: Any) -> bool:
@@ -42,31 +49,128 @@ def rows_of(
 
     Raises
     ------
+    TypeError
+        For sparse X.
     ValueError
-        In scikit-learn's words: NaN, infinity, sparse, empty, 1-D, a wrong number of columns.
+        In scikit-learn's words: NaN, infinity, empty, 1-D, a wrong number of columns. For text.
     """
-    if isinstance(X, Mapping):
-        tensors = {name: torch.as_tensor(value) for name, value in X.items()}
-        check_consistent_length(*tensors.values())
-        return tensors
+    if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix by keys is a dict as well
+        return _checked_mapping(estimator, X, reset=reset)
     if isinstance(X, Tensor):
         return _checked_tensor(estimator, X, reset=reset)
-    checked = validate_data(
-        estimator, X, y, reset=reset, dtype=[np.float32, np.float64], allow_nd=allow_nd, accept_sparse=False
-    )
+    try:
+        checked = validate_data(
+            estimator,
+            X,
+            y,
+            reset=reset,
+            dtype=[np.float32, np.float64],
+            allow_nd=allow_nd,
+            accept_sparse=False,
+        )
+    except ValueError as error:
+        if "could not convert string" in str(error):
+            raise ValueError(_about_text(X, error)) from error
+        raise
     return tensor_of(checked if isinstance(y, str) else checked[0])
+
+
+def validation_rows_of(estimator: Any, X_val: Any, *, allow_nd: bool) -> Tensor | dict[str, Tensor]:
+    """Return given validation rows as `rows_of` does, checked against the columns of X.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rows_of`, with what a Pipeline must be told for X_val to be transformed like X.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Raw rows of a DataFrame beside transformed ones are told apart by their values (warn_of_traps).
+            warnings.filterwarnings("ignore", message="X (has|does not have valid) feature names")
+            return rows_of(estimator, X_val, reset=False, allow_nd=allow_nd)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"X_val cannot be used: {error} {HOW_TO_TRANSFORM}") from error
+
+
+def _about_text(X: Any, error: ValueError) -> str:
+    """Say where the text is that should be a number."""
+    place = "X"
+    if isinstance(X, pd.DataFrame):
+        columns = [name for name in X.columns if not pd.api.types.is_numeric_dtype(X[name].dtype)]
+        if columns:
+            place = f"column {columns[0]!r} of X"
+    return (
+        f"{place} holds text where numbers belong ({error}): encode it first, for instance with OneHotEncoder in a "
+        "ColumnTransformer."
+    )
 
 
 def tensor_of(array: NDArray[Any]) -> Tensor:
     """Return an array as a tensor on the same memory, except that Fortran order is laid out by rows."""
-    if not array.flags.c_contiguous and not isinstance(array, np.memmap):
+    is_mapped = _is_memory_mapped(array)
+    if not array.flags.c_contiguous and not is_mapped:
         array = np.ascontiguousarray(array)
     with warnings.catch_warnings():
         # torch warns of read-only memory; nothing here ever writes to it.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         tensor = torch.from_numpy(array)
-    tensor.is_memory_mapped = isinstance(array, np.memmap)  # type: ignore[attr-defined]
+    tensor.is_memory_mapped = is_mapped  # type: ignore[attr-defined]
     return tensor
+
+
+def _is_memory_mapped(array: Any) -> bool:
+    """Whether an array is a view of a file: checks return plain arrays on the same memory."""
+    while array is not None and not isinstance(array, np.memmap):
+        array = getattr(array, "base", None)
+    return array is not None
+
+
+def _checked_mapping(estimator: Any, X: Mapping[str, Any], *, reset: bool) -> dict[str, Tensor]:
+    if not X:
+        raise ValueError("X is an empty mapping: give one array for each argument of the module's forward.")
+    tensors = {}
+    for name, value in X.items():
+        try:
+            tensor = value.detach() if isinstance(value, Tensor) else tensor_of(np.asarray(value))
+        except TypeError as error:
+            raise ValueError(f"X[{name!r}] holds no numbers ({error}): encode it first.") from error
+        if tensor.dim() == 0:
+            raise ValueError(f"X[{name!r}] is a single figure: give an array with one entry per row.")
+        _check_finite(tensor, f"X[{name!r}]")
+        tensors[name] = tensor
+    check_consistent_length(*tensors.values())
+    _check_not_empty(next(iter(tensors.values())))
+    if reset:
+        forget_columns(estimator)
+    return tensors
+
+
+def learn_columns_of_dataset(estimator: Any, dataset: Any) -> None:
+    """Learn ``n_features_in_`` from the first item of a Dataset, if that is one array."""
+    if len(dataset) == 0:
+        raise ValueError("The Dataset is empty: a minimum of 1 item is required.")
+    forget_columns(estimator)
+    shape: tuple[int, ...] = getattr(features_of(dataset[0]), "shape", ())
+    if shape:
+        estimator.n_features_in_ = int(shape[0])
+
+
+def forget_columns(estimator: Any) -> None:
+    """Forget the columns of an earlier fit: mappings and Datasets have none."""
+    estimator.__dict__.pop("n_features_in_", None)
+    estimator.__dict__.pop("feature_names_in_", None)
+
+
+def _check_finite(X: Tensor, name: str) -> None:
+    if X.is_floating_point() and not bool(torch.isfinite(X.sum()) or torch.isfinite(X).all()):
+        raise ValueError(f"Input {name} contains NaN or infinity: impute or drop such rows first.")
+
+
+def _check_not_empty(X: Tensor) -> None:
+    if len(X) == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={tuple(X.shape)}) while a minimum of 1 is required."
+        )
 
 
 def _checked_tensor(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
@@ -75,15 +179,11 @@ def _checked_tensor(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
             f"Expected 2D array, got {X.dim()}D tensor instead: reshape your data with X.reshape(-1, 1) if it has a "
             "single feature, or X.reshape(1, -1) if it is a single row."
         )
-    if len(X) == 0:
-        raise ValueError(
-            f"Found array with 0 sample(s) (shape={tuple(X.shape)}) while a minimum of 1 is required."
-        )
-    if X.is_floating_point() and not bool(torch.isfinite(X.sum()) or torch.isfinite(X).all()):
-        raise ValueError("Input X contains NaN or infinity: impute or drop such rows first.")
+    _check_not_empty(X)
+    _check_finite(X, "X")
     if reset:
+        forget_columns(estimator)
         estimator.n_features_in_ = X.shape[1]
-        estimator.__dict__.pop("feature_names_in_", None)
     elif X.shape[1] != estimator.n_features_in_:
         raise ValueError(
             f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
@@ -129,11 +229,16 @@ def labels_of(X: Any, y: Any) -> NDArray[Any]:
     if y is None and is_dataset(X):
         y = _labels_of_dataset(X)
     if y is None:
-        raise ValueError("requires y to be passed, but the target y is None")
+        raise ValueError("fit requires y to be passed, but the target y is None.")
     if isinstance(y, Tensor):
         y = y.detach().cpu().numpy()
+    if np.any(pd.isna(y)):
+        raise ValueError(_MISSING_LABEL)
+    if isinstance(getattr(y, "dtype", None), pd.api.extensions.ExtensionDtype):
+        y = np.asarray(y, dtype=getattr(y.dtype, "numpy_dtype", None))  # integers stay integers
     y = column_or_1d(y, warn=True)
-    _check_no_missing(y)
+    if y.dtype.kind == "f" and np.isinf(y).any():
+        raise ValueError(_MISSING_LABEL)
     check_classification_targets(y)
     return y
 
@@ -152,15 +257,6 @@ def _labels_of_dataset(dataset: Any) -> Any:
     return np.asarray(labels)
 
 
-def _check_no_missing(y: NDArray[Any]) -> None:
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise ValueError(
-            "Input y contains NaN or infinity: a row without a label cannot be trained on, drop it."
-        )
-    if y.dtype.kind == "O" and any(label is None or label != label for label in y):
-        raise ValueError("Input y contains a missing label (None or NaN): drop such rows.")
-
-
 def encode(y: NDArray[Any], classes: NDArray[Any], name: str = "y") -> NDArray[np.int64]:
     """Return the position of each label among the sorted classes.
 
@@ -169,11 +265,20 @@ def encode(y: NDArray[Any], classes: NDArray[Any], name: str = "y") -> NDArray[n
     ValueError
         Where a label is none of the classes.
     """
-    positions = np.searchsorted(classes, y).clip(max=len(classes) - 1)
-    unknown = classes[positions] != y
+    if (classes.dtype.kind in "US") != (y.dtype.kind in "US") and "O" not in (
+        classes.dtype.kind,
+        y.dtype.kind,
+    ):
+        unknown, positions = np.ones(len(y), dtype=bool), np.zeros(len(y), dtype=np.int64)
+    else:
+        try:
+            positions = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+        except TypeError:  # labels that cannot be compared with the classes
+            positions = np.zeros(len(y), dtype=np.int64)
+        unknown = classes[positions] != y
     if np.any(unknown):
         raise ValueError(
-            f"{name} contains the label {y[unknown][0]!r}, which is none of the classes {list(classes)}."
+            f"{name} contains the label {shown(y[unknown][0])}, which is none of the classes {shown(classes)}."
         )
     return positions.astype(np.int64, copy=False)
 

@@ -13,10 +13,25 @@ from torch.utils.data import TensorDataset
 
 IntArray = NDArray[np.int64]
 
+
+def shown(labels: Any) -> str:
+    """Return a label, or an array of them, as users write it: without NumPy's types around it."""
+    return repr(labels.tolist() if isinstance(labels, np.generic | np.ndarray) else labels)
+
+
 #: The most rows per class that are carved by default, as many as Liu et al. 2022 use.
 DEFAULT_ROWS_PER_CLASS = 10
 #: By default at most this share of the rarest class leaves the training rows.
 DEFAULT_SHARE_OF_RAREST = 0.2
+#: With fewer rows the range of a column says little about where others lie.
+FEWEST_FOR_A_RANGE = 20
+
+#: Said where validation rows do not fit the training rows.
+HOW_TO_TRANSFORM = (
+    "Validation rows must be preprocessed as X is: in a Pipeline set transform_input=['X_val'], enable metadata "
+    "routing with sklearn.set_config(enable_metadata_routing=True), and call "
+    "set_fit_request(X_val=True, y_val=True) on the classifier."
+)
 
 
 def carve(
@@ -84,7 +99,7 @@ def _same_from_each(
         rows = np.flatnonzero(codes == code)
         if len(rows) <= n_each:
             raise ValueError(
-                f"Class {label!r} has {len(rows)} row(s): {n_each} for validation would leave none to train on. "
+                f"Class {shown(label)} has {len(rows)} row(s): {n_each} for validation would leave none to train on. "
                 "Give validation_data=(X_val, y_val), or fewer rows per class."
             )
         parts.append(random_state.choice(rows, n_each, replace=False))
@@ -115,7 +130,7 @@ def _check_every_class(codes: IntArray, held: IntArray, classes: NDArray[Any]) -
         missing = classes[np.bincount(part, minlength=len(classes)) == 0]
         if len(missing):
             raise ValueError(
-                f"The split of validation_data leaves no {place} row of class {missing[0]!r}: use a stratified "
+                f"The split of validation_data leaves no {place} row of class {shown(missing[0])}: use a stratified "
                 "splitter, or a number of rows per class."
             )
 
@@ -125,7 +140,8 @@ def check_given_codes(codes: IntArray, classes: NDArray[Any]) -> None:
     missing = classes[np.bincount(codes, minlength=len(classes)) == 0]
     if len(missing):
         raise ValueError(
-            f"y_val has no row of class {missing[0]!r}: validation rows must hold every class, best in equal numbers."
+            f"y_val has no row of class {shown(missing[0])}: validation rows must hold every class, best in equal "
+            "numbers."
         )
 
 
@@ -136,7 +152,8 @@ def warn_of_traps(X: NDArray[Any], X_val: NDArray[Any]) -> None:
     ----------
     X, X_val : ndarray of shape (n_rows, n_features) and (n_val, n_features)
     """
-    if len(X_val) == len(X) and len(X) > 1:
+    X_val = X_val.astype(X.dtype, copy=False)
+    if len(X_val) == len(X):
         warnings.warn(
             "X_val has exactly as many rows as X. Inside a cross-validation, scikit-learn cuts such an array to the "
             "rows of the fold: give a validation set of another size, or validation_data=<rows per class>.",
@@ -144,9 +161,8 @@ def warn_of_traps(X: NDArray[Any], X_val: NDArray[Any]) -> None:
         )
     if _scales_differ(X, X_val):
         warnings.warn(
-            "The values of X_val lie on another scale than those of X, as if only X had been preprocessed. In a "
-            "Pipeline set transform_input=['X_val'], enable metadata routing with "
-            "sklearn.set_config(enable_metadata_routing=True) and request X_val and y_val with set_fit_request.",
+            "The values of X_val lie on another scale than those of X, as if only one of them had been "
+            f"preprocessed. {HOW_TO_TRANSFORM}",
             stacklevel=3,
         )
     shared = _n_shared_rows(X, X_val)
@@ -159,11 +175,18 @@ def warn_of_traps(X: NDArray[Any], X_val: NDArray[Any]) -> None:
 
 
 def _scales_differ(X: NDArray[Any], X_val: NDArray[Any]) -> bool:
-    size = np.abs(X[:: max(1, len(X) // 10_000)]).max(axis=0)
-    size_val = np.abs(X_val).max(axis=0)
-    far = (size_val > 30 * size) | (size > 1000 * size_val)
-    used = (size > 0) & (size_val > 0)
-    return bool(used.any() and far[used].mean() > 0.5)
+    """Whether in most columns X_val is far smaller than X, or mostly outside the range of X.
+
+    Rows from the same source pass: each class of X_val is in X, so that its range holds most of them.
+    """
+    sample = X[:: max(1, len(X) // 10_000)]
+    low, high = sample.min(axis=0), sample.max(axis=0)
+    used = (low < high) & (X_val.min(axis=0) < X_val.max(axis=0))
+    if len(sample) < FEWEST_FOR_A_RANGE or not used.any():
+        return False
+    outside = ((X_val < low) | (X_val > high)).mean(axis=0) > 0.5
+    tiny = np.abs(X_val).max(axis=0) * 1000 < np.abs(sample).max(axis=0)
+    return bool((outside | tiny)[used].mean() > 0.5)
 
 
 def _n_shared_rows(X: NDArray[Any], X_val: NDArray[Any], rows_at_once: int = 4096) -> int:
@@ -172,11 +195,11 @@ def _n_shared_rows(X: NDArray[Any], X_val: NDArray[Any], rows_at_once: int = 409
         return 0
     column = int(np.argmax([len(np.unique(values)) for values in X_val.T]))
     keys = np.unique(X_val[:, column])
-    shared = np.zeros(len(X_val), dtype=bool)
+    wanted = [row.tobytes() for row in np.ascontiguousarray(X_val)]
+    left = set(wanted)
+    found: set[bytes] = set()
     for start in range(0, len(X), rows_at_once):
         chunk = X[start : start + rows_at_once]
         candidates = chunk[np.isin(chunk[:, column], keys)]
-        known = {row.tobytes() for row in np.ascontiguousarray(candidates)}
-        if known:
-            shared |= [row.tobytes() in known for row in np.ascontiguousarray(X_val)]
-    return int(shared.sum())
+        found |= left.intersection(row.tobytes() for row in np.ascontiguousarray(candidates))
+    return sum(row in found for row in wanted)

@@ -95,42 +95,49 @@ class ABSGD(Weighting):
                 f"lam must be a number other than 0 (inf gives the plain loss), got {self.lam!r}."
             )
 
+    @property
+    def _is_guarded(self) -> bool:
+        return self.max_jump is not None and self.lam > 0 and self.gamma < 1
+
     def start(self, n_rows: int, class_counts: Tensor) -> None:
-        """Start the average at 0."""
-        self.state_ = {
-            "log_average": torch.full((), -math.inf).to(class_counts),
-            "bias": torch.ones(()).to(class_counts),
-        }
+        """Start the average at 0, in float64: f/λ takes more digits than float32 has."""
+        one = torch.ones((), dtype=torch.float64, device=class_counts.device)
+        # To the guard an infinite average is one that has to begin anew.
+        self.state_ = {"log_average": one * (math.inf if self._is_guarded else -math.inf), "bias": one}
 
     def weigh(self, step: Step) -> Tensor:
         """Return p_i/B with the average that includes this batch."""
         if math.isinf(self.lam):
             return step.uniform()
         log_n = math.log(len(step.losses))
-        exponents = step.losses / self.lam
-        counted = exponents if step.multiplicity is None else exponents + step.multiplicity.log()
+        exponents = step.losses.double() / self.lam
+        counted = exponents if step.multiplicity is None else exponents + step.multiplicity.double().log()
         log_share = counted.logsumexp(0) + (math.log(self.gamma * self.alpha) - log_n)
         log_s = self._updated_average(log_share)
-        weights = (exponents - (log_s + log_n)).exp()
+        weights = (exponents - (log_s + log_n)).exp().to(step.losses.dtype)
         if self.add_uniform:
-            weights = weights + 1.0 / len(weights) ** 2
+            weights = weights + 1.0 / len(weights)
         return step.times_multiplicity(weights)
 
     def _updated_average(self, log_share: Tensor) -> Tensor:
         """Add γα·mean exp(f/λ) to (1 − γ)s and return log s, corrected for its start at 0."""
-        log_old = self.state_["log_average"]
         if self.gamma == 1:
             return log_share
-        log_kept = log_old + math.log1p(-self.gamma)
-        log_new = torch.logaddexp(log_kept, log_share)
+        stored, stored_bias = self.state_["log_average"], self.state_["bias"]
+        log_old, bias = stored, stored_bias
+        if self._is_guarded:
+            assert self.max_jump is not None
+            jump = log_share - log_old
+            anew = jump < -self.max_jump / self.lam
+            log_old, bias = torch.where(anew, -math.inf, log_old), torch.where(anew, 1.0, bias)
+        log_new = torch.logaddexp(log_old + math.log1p(-self.gamma), log_share)
+        bias = bias * (1.0 - self.gamma)
         kept = log_new
-        if self.max_jump is not None and self.lam > 0:
-            jump = log_share - log_old  # infinite for the first batch, which nothing can be compared with
-            absurd = (jump > self.max_jump / self.lam) & (jump < math.inf)
-            kept = torch.where(absurd, log_old + math.log(10.0 * self.gamma + 1.0 - self.gamma), log_new)
-        corrected = log_new
-        if self.correct_start:
-            bias = self.state_["bias"].mul_(1.0 - self.gamma)
-            corrected = log_new - torch.log1p(-bias)
-        log_old.copy_(torch.where(kept.isfinite(), kept, log_old))
-        return corrected
+        if self._is_guarded:
+            ten_times = math.log(1.0 - self.gamma + 10.0 * self.gamma)
+            kept = torch.where(jump > self.max_jump / self.lam, log_old + ten_times, log_new)
+        # A batch whose losses are not finite leaves no trace.
+        leaves_trace = log_share.isfinite()
+        stored.copy_(torch.where(leaves_trace, kept, stored))
+        stored_bias.copy_(torch.where(leaves_trace, bias, stored_bias))
+        return log_new - torch.log1p(-bias) if self.correct_start else log_new

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model, Parameters
@@ -83,7 +84,9 @@ class GraphGradients:
         self.loss = loss
         self._forward_mode = forward_mode
         self._random_state = random_state_of(model.parameters) if forward_mode else None
-        self.outputs = model(x)
+        self._training = model.training
+        with sdpa_kernel(SDPBackend.MATH):  # the fast attentions cannot be differentiated a second time
+            self.outputs = model(x)
         self.losses = loss(self.outputs, targets)
 
     def weighted(self, weights: Tensor) -> list[Tensor]:
@@ -102,7 +105,8 @@ class GraphGradients:
         primals = {n: p.detach() for n, p in zip(names, self.model.parameters, strict=True)}
         tangents = {n: v.detach() for n, v in zip(names, direction, strict=True)}
         devices = sorted({p.device.index or 0 for p in self.model.parameters if p.is_cuda})
-        with torch.random.fork_rng(devices):
+        replayed = self.model.in_mode(self._training)  # which may have changed since the forward pass
+        with torch.random.fork_rng(devices), replayed, sdpa_kernel(SDPBackend.MATH):
             set_random_state(self._random_state)
             return torch.func.jvp(losses_at, (primals,), (tangents,))[1]
 
@@ -129,8 +133,9 @@ class GraphGradients:
 
     def squares(self, cotangents: Tensor, weights: Tensor) -> list[Tensor]:
         """Return an unbiased estimate of the weighted sum of squares."""
-        signs = torch.empty_like(cotangents[..., :1]).bernoulli_(0.5).mul_(2).sub_(1)
-        scaled = weights.sqrt().view(1, -1, *[1] * (cotangents.dim() - 2))
+        one_a_row = (*cotangents.shape[:2], *[1] * (cotangents.dim() - 2))
+        signs = cotangents.new_empty(one_a_row).bernoulli_(0.5).mul_(2).sub_(1)
+        scaled = weights.sqrt().view(1, *one_a_row[1:])
         mixed = (cotangents * scaled * signs).sum(0)
         return [g.square() for g in vector_jacobian(self.outputs, self.model.parameters, mixed)]
 

@@ -24,6 +24,8 @@ class Model:
     ----------
     names, parameters : list of str, list of torch.Tensor
         The parameters that require gradients, each once, tied ones included.
+    training : bool
+        The mode the module is in, as `train` set it last; training at first.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -37,6 +39,7 @@ class Model:
         self.names = [name for name, _ in named]
         self.parameters: list[Tensor] = [p for _, p in named]
         self._modules = list(self.module.modules())
+        self.training = True
         self._flags = {mode: self._flags_of(mode) for mode in (False, True)}
         self._places = _places_of(self._modules, self.parameters)
 
@@ -46,6 +49,7 @@ class Model:
 
     def train(self, mode: bool = True) -> None:
         """Put the module into training (or evaluation) mode, as ``module.train(mode)`` does."""
+        self.training = mode
         for module, flag in zip(self._modules, self._flags[mode], strict=True):
             module.__dict__["training"] = flag
 
@@ -77,9 +81,13 @@ class Model:
                 for registry, name in places:
                     registry[name] = tensor
 
-    def evaluating(self) -> _Evaluating:
+    def evaluating(self) -> _InMode:
         """Context in which the module is in evaluation mode: no dropout, no BatchNorm statistics touched."""
-        return _Evaluating(self)
+        return _InMode(self, False)
+
+    def in_mode(self, training: bool) -> _InMode:
+        """Context in which the module is in training or evaluation mode; afterwards it is as it was."""
+        return _InMode(self, training)
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
@@ -95,17 +103,18 @@ class Model:
                         buffer.copy_(old)
 
 
-class _Evaluating:
+class _InMode:
     """A class and not a generator: it is entered several times in each training step."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, training: bool) -> None:
+        self._model, self._mode = model, training
 
     def __enter__(self) -> None:
-        self.model.train(False)
+        self._before = self._model.training
+        self._model.train(self._mode)
 
     def __exit__(self, *exc: object) -> None:
-        self.model.train(True)
+        self._model.train(self._before)
 
 
 def inner(first: Parameters, second: Parameters) -> Tensor:

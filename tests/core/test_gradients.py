@@ -1,0 +1,163 @@
+"""F w, Fᵀv and sums of squares on every path, against a materialised F."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from skreweight._training import _GradientSource
+from skreweight.batches import Batch
+from skreweight.core.gradients import BatchGradients, GraphGradients
+from skreweight.core.signals import SignalGradients, SignalRecorder, agrees
+from tests.cases import CASES, N_ROWS, Case, numbers
+from tests.core import oracles
+from tests.core.oracles import difference, flat, random_direction
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+both_modes = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+BOUND = 1e-11
+# Sums of a few dozen products in float32; relative to the largest entry.
+FLOAT32_BOUND = 2e-5
+
+
+def weights(dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.tensor([0.3, 0.0, 1.2, 0.05, 2.0, 0.4], dtype=dtype)
+
+
+def chosen_products(case: Case, model, training: bool, dtype=torch.float64) -> BatchGradients:
+    """The products that a training step works with, drawn with the oracle's random state."""
+    x, y = case.batch(dtype)
+    model.train(training)
+    source = _GradientSource(model, Batch(torch.arange(N_ROWS), x, y), case.loss(dtype))
+    torch.manual_seed(oracles.SEED)
+    gradients = source(Batch(torch.arange(N_ROWS), x, y))
+    source.close()
+    return gradients
+
+
+def path_of(gradients: BatchGradients) -> str:
+    if isinstance(gradients, SignalGradients):
+        return "signals"
+    assert isinstance(gradients, GraphGradients)
+    return "forward" if gradients._forward_mode else "backward"
+
+
+@both_modes
+@every_case
+class TestEveryCase:
+    def test_takes_the_path_it_should(self, case: Case, training: bool) -> None:
+        gradients = chosen_products(case, case.model(), training)
+        assert path_of(gradients) == case.path_when(training)
+
+    def test_products(self, case: Case, training: bool) -> None:
+        model = case.model()
+        gradients = chosen_products(case, model, training)
+        model.train(training)
+        F = oracles.row_gradients(model, *case.batch(), case.loss())
+        v = random_direction(model)
+        _, losses = oracles.forward(model, *case.batch(), case.loss())
+        assert torch.equal(gradients.losses, losses)
+        # In another mode than that of the forward pass, as a step asks for them.
+        model.train(not training)
+        for w in (weights(), -weights().flip(0)):
+            assert difference(flat(gradients.weighted(w)), F @ w) < BOUND
+        assert difference(gradients.project(v), F.mT @ flat(v)) < BOUND
+        assert difference(gradients.project(v), F.mT @ flat(v)) < BOUND, "a second time"
+
+    def test_float32(self, case: Case, training: bool) -> None:
+        model = case.model(torch.float32)
+        gradients = chosen_products(case, model, training, torch.float32)
+        double = case.model()
+        double.train(training)
+        F = oracles.row_gradients(double, *case.batch(), case.loss())
+        v = random_direction(double)
+        found = flat(gradients.weighted(weights(torch.float32))).double()
+        if "dropout" in str(model.module).lower() and training:
+            return  # other masks than in float64
+        assert difference(found, F @ weights()) < FLOAT32_BOUND
+        assert difference(gradients.project([t.float() for t in v]).double(), F.mT @ flat(v)) < FLOAT32_BOUND
+
+    def test_without_forward_mode(self, case: Case, training: bool) -> None:
+        """Double backward is right for every network, not only where it is needed."""
+        model = case.model()
+        model.train(training)
+        x, y = case.batch()
+        F = oracles.row_gradients(model, x, y, case.loss())
+        torch.manual_seed(oracles.SEED)
+        gradients = GraphGradients(model, x, y, case.loss(), forward_mode=False)
+        v = random_direction(model)
+        for _ in range(2):
+            assert difference(gradients.project(v), F.mT @ flat(v)) < BOUND
+            assert difference(flat(gradients.weighted(weights())), F @ weights()) < BOUND
+
+    def test_squares_from_signals_are_exact(self, case: Case, training: bool) -> None:
+        gradients = chosen_products(case, model := case.model(), training)
+        if not gradients.exact_squares:
+            pytest.skip("an estimate: see test_curvature")
+        F = oracles.row_gradients(model, *case.batch(), case.loss())
+        (cotangent,) = torch.autograd.grad(gradients.losses.sum(), gradients.outputs, retain_graph=True)
+        found = flat(gradients.squares(cotangent.unsqueeze(0), weights()))
+        assert difference(found, F.square() @ weights()) < BOUND
+
+
+class TestAgrees:
+    """What decides whether the closed formulas may be used refuses them where they are wrong."""
+
+    def complete_and_agreeing(self, module: nn.Module) -> tuple[bool, bool]:
+        case = Case(lambda: module)
+        model, (x, y) = case.model(), case.batch()
+        with SignalRecorder(model) as recorder:
+            return recorder.complete, agrees(recorder, x[:4], y[:4], case.loss())
+
+    @pytest.mark.parametrize("name", ["weight behind the layer's back", "rows that mix"])
+    def test_refuses_what_the_layers_do_not_show(self, name: str) -> None:
+        assert self.complete_and_agreeing(CASES[name].module()) == (True, False)
+
+    @pytest.mark.parametrize("name", ["own parameter", "weight norm", "reflecting convolution"])
+    def test_sees_parameters_outside_of_its_layers(self, name: str) -> None:
+        assert self.complete_and_agreeing(CASES[name].module())[0] is False
+
+    def test_accepts_what_is_right(self) -> None:
+        assert self.complete_and_agreeing(CASES["tanh"].module()) == (True, True)
+
+    def test_refuses_a_subclass_with_another_forward(self) -> None:
+        class Doubling(nn.Linear):
+            def forward(self, input: Tensor) -> Tensor:
+                return 2 * super().forward(input)
+
+        assert self.complete_and_agreeing(nn.Sequential(Doubling(4, 3)))[0] is False
+
+    def test_refuses_a_layer_whose_output_is_replaced_by_a_hook(self) -> None:
+        layer = nn.Linear(4, 3)
+        layer.register_forward_hook(lambda module, args, output: output**2)
+        assert self.complete_and_agreeing(nn.Sequential(layer)) == (True, False)
+
+    def test_refuses_positions_in_front_of_the_rows(self) -> None:
+        class PositionsFirst(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = nn.Linear(2, 3)
+
+            def forward(self, X: Tensor) -> Tensor:
+                return torch.tanh(self.layer(X.view(-1, 2, 2).transpose(0, 1))).mean(0)
+
+        assert self.complete_and_agreeing(PositionsFirst()) == (True, False)
+
+    def test_leaves_buffers_and_random_state_alone(self) -> None:
+        case = CASES["own parameter, dropout, batch norm"]
+        model, (x, y) = case.model(), case.batch()
+        model.train(True)
+        before, buffers = torch.get_rng_state(), [b.clone() for b in model.module.buffers()]
+        with SignalRecorder(model) as recorder:
+            agrees(recorder, x, y, case.loss())
+        _GradientSource(model, Batch(torch.arange(N_ROWS), x, y), case.loss()).close()
+        assert torch.equal(torch.get_rng_state(), before)
+        assert all(torch.equal(b, old) for b, old in zip(model.module.buffers(), buffers, strict=True))
+
+
+def test_no_hook_stays() -> None:
+    model = CASES["relu"].model()
+    x, y = numbers()
+    source = _GradientSource(model, Batch(torch.arange(N_ROWS), x, y), CASES["relu"].loss())
+    assert any(m._forward_hooks for m in model.module.modules())
+    source.close()
+    assert not any(m._forward_hooks for m in model.module.modules())

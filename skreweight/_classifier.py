@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch import NeuralNetClassifier
-from skorch.callbacks import EpochTimer, LRScheduler, PrintLog
+from skorch.callbacks import EpochTimer
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.history import History
 from skorch.utils import _infer_predict_nonlinearity
@@ -39,10 +39,12 @@ from skreweight._inputs import (
     stack_items,
     validation_rows_of,
 )
+from skreweight._log import TrainingLog
 from skreweight._parameters import check_arguments, did_you_mean
 from skreweight._progress import Progress
-from skreweight._resume import ResumeState
+from skreweight._resume import ResumeState, learn
 from skreweight._rows import FitRows, Labelled, place
+from skreweight._schedules import restart_schedules, schedules_going_on, schedules_of
 from skreweight._stages import Stages
 from skreweight._training import Trainer
 from skreweight.batches import TensorBatches
@@ -315,7 +317,7 @@ class ReweightedClassifier(NeuralNetClassifier):
         ):  # skorch would build them, and fail, before fit can say why
             self.callbacks = rest.pop("callbacks")
         if rest:
-            super().set_params(**rest)
+            self._set_skorch_params(rest)
         if "weighting" in own:
             self.weighting = own.pop("weighting")
         for name, value in own.items():
@@ -324,6 +326,23 @@ class ReweightedClassifier(NeuralNetClassifier):
         if own_given and self.initialized_:
             self._renew_weighting()
         return self
+
+    def _set_skorch_params(self, params: dict[str, Any]) -> None:
+        """What skorch's own set_params leaves undone on an initialised net: a new optimiser, other callbacks."""
+        if not self.initialized_:
+            super().set_params(**params)
+            return
+        params = dict(params)
+        optimizer_given = "optimizer" in params
+        if optimizer_given:
+            self.optimizer = params.pop("optimizer")
+        schedules = {**schedules_of(self), **self.progress_.schedules}
+        super().set_params(**params)
+        if optimizer_given:
+            self._initialize_optimizer()
+        if any(name.startswith("callbacks") for name in params):
+            self.progress_.schedules = schedules
+            self._initialize_callbacks()
 
     def _check_weighting_parameter(self, name: str) -> None:
         key = name.removeprefix("weighting__")
@@ -383,7 +402,7 @@ class ReweightedClassifier(NeuralNetClassifier):
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+        return [("epoch_timer", EpochTimer()), ("print_log", TrainingLog())]
 
     # ---------------------------------------------------------------- labels
 
@@ -440,6 +459,7 @@ class ReweightedClassifier(NeuralNetClassifier):
 
     def initialize_module(self) -> ReweightedClassifier:
         """Make the module, with the sizes that its class asks for."""
+        self.progress_.start_over()
         kwargs = self.get_params_for("module")
         module = MLP if self.module is None else self.module
         with self.progress_.generators(torch.device(self.device)):
@@ -490,11 +510,7 @@ class ReweightedClassifier(NeuralNetClassifier):
         """Begin with a new optimiser and restarted learning-rate schedules."""
         with self._current_init_context("optimizer"):
             self.initialize_optimizer()
-        for _, callback in self.callbacks_:
-            if isinstance(callback, LRScheduler):
-                callback.batch_idx_ = 0
-                options = {"last_epoch": -1, **callback.kwargs}
-                callback.lr_scheduler_ = callback._get_scheduler(self, callback.policy_, **options)
+        restart_schedules(self)
 
     def batch_options(self) -> dict[str, Any]:
         """Return the parameters ``iterator_train__*`` with the batch size."""
@@ -740,17 +756,19 @@ class ReweightedClassifier(NeuralNetClassifier):
             autocast=None if self.autocast is None else torch.bfloat16,
         )
         progress = self.progress_
-        planned = self.warmup_epochs + self.max_epochs
-        n_epochs = planned - progress.epochs_done if progress.epochs_done < planned else self.max_epochs
+        n_epochs = progress.epochs_to_go(self.warmup_epochs, self.max_epochs)
+        progress.go_on(self.module_)
         datasets = self._datasets_for_callbacks(rows)
         with self._answering_in_codes():
-            self.notify("on_train_begin", X=X, y=y)
+            with schedules_going_on(self):
+                self.notify("on_train_begin", X=X, y=y)
             stages = Stages(self, rows, trainer, (stage_one_loss, weighted_loss), plain_loss)
             try:
                 with progress.generators(device):
                     stages.run(n_epochs, datasets)
             except KeyboardInterrupt:
-                pass
+                if self.history_ and "stage" not in self.history_[-1]:
+                    del self.history_[-1]  # the epoch was not finished: it begins again with partial_fit
             except NonFiniteError as error:
                 error.args = (self._explained(error, rows),)
                 raise
@@ -758,7 +776,7 @@ class ReweightedClassifier(NeuralNetClassifier):
                 trainer.close()
                 self._learn_weights(rows, stages.last_weights)
             if self.keep_best:
-                progress.best.restore(self.module_)
+                progress.settle(self.module_)
             self.notify("on_train_end", X=X, y=y)
 
     def _start_weighting(self, rows: FitRows, dtype: torch.dtype) -> None:
@@ -813,7 +831,8 @@ class ReweightedClassifier(NeuralNetClassifier):
         weights = stored if stored is not None else last_weights
         if weights is None:  # stage 2 did not touch the training rows (two-phase), or never came
             on_validation = self.weighting_.stage_two_rows == "validation"
-            weights = torch.full((len(rows.targets),), 0.0 if on_validation else 1.0)
+            plain = torch.ones(len(rows.targets)) if rows.multiplicity is None else rows.multiplicity
+            weights = plain * 0.0 if on_validation else plain
         figures = weights.detach().cpu().double().numpy().copy()
         if rows.train is not None:
             left_out = np.ones(len(figures), dtype=bool)
@@ -943,9 +962,65 @@ class ReweightedClassifier(NeuralNetClassifier):
 
     # ---------------------------------------------------------------- persistence
 
+    def load_params(
+        self,
+        f_params: Any = None,
+        f_optimizer: Any = None,
+        f_criterion: Any = None,
+        f_history: Any = None,
+        checkpoint: Any = None,
+        use_safetensors: bool = False,
+        *,
+        f_weighting: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Load what `save_params` (or a ``Checkpoint``) stored; no code in the files is run.
+
+        An estimator that is not initialised yet is, where ``f_weighting`` says how many columns and classes
+        there are.
+
+        Parameters
+        ----------
+        f_params, f_optimizer, f_criterion, f_history : path, file or None, default=None
+            As in skorch.
+        checkpoint : skorch.callbacks.Checkpoint or None, default=None
+            Load what this callback saved.
+        use_safetensors : bool, default=False
+        f_weighting : path, file or None, default=None
+            State of the weighting, of both stages, and what was learned of X and y. With ``f_params`` and
+            ``f_optimizer`` it is all that `partial_fit` needs to go on exactly where training stood.
+        **kwargs
+            ``f_<name>`` of further components of a subclass.
+        """
+        if f_weighting is not None:
+            kwargs["f_weighting"] = f_weighting
+        if not self.initialized_:
+            self._initialize_from(checkpoint, f_weighting)
+        requested = self.__dict__["device"]
+        super().load_params(
+            f_params, f_optimizer, f_criterion, f_history, checkpoint, use_safetensors, **kwargs
+        )
+        if requested == "auto":
+            self.device = "auto"
+
+    def _initialize_from(self, checkpoint: Any, file: Any) -> None:
+        """Initialise with the sizes that a file of ``f_weighting`` names."""
+        if file is None and getattr(checkpoint, "f_weighting", None) is not None:
+            in_history = checkpoint.f_history is not None
+            self.history_ = History.from_file(checkpoint.f_history_) if in_history else History()
+            file = checkpoint.get_formatted_files(self)["f_weighting"]
+        if file is None:
+            return
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if hasattr(file, "seek"):
+            file.seek(0)
+        learn(self, state)
+        self.initialize()
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickling; tensors on a GPU can be loaded without one."""
         state = super().__getstate__()
+        state.pop("_answers_in_codes", None)  # a callback may pickle in the middle of training
         state["requested_device"] = state["device"]
         state["device"] = self.device
         return state

@@ -44,8 +44,14 @@ class BestParameters:
 
     def restore(self, module: nn.Module) -> None:
         """Put the best parameters into the module."""
-        if self.tensors:
-            module.load_state_dict(self.tensors)
+        module.load_state_dict(self.tensors)
+
+    def held_by(self, module: nn.Module) -> bool:
+        """Whether the module's parameters are the best ones."""
+        state = module.state_dict()
+        return self.tensors.keys() == state.keys() and all(
+            t.shape == state[name].shape and torch.equal(t, state[name]) for name, t in self.tensors.items()
+        )
 
 
 class Progress:
@@ -57,16 +63,54 @@ class Progress:
         Drawn once per fit; decides which rows are carved for validation.
     epochs_done : int
         Epochs of both stages that were finished.
+    best : BestParameters
+    last : dict of str to torch.Tensor
+        What training goes on with, where the best parameters took its place in the module; else empty.
     random_state : dict of str to torch.Tensor
         Generator states from which training goes on.
+    schedules : dict of str to dict
+        Loaded states of learning-rate schedules, until training begins.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.epochs_done = 0
         self.best = BestParameters()
+        self.last: dict[str, Tensor] = {}
         self.random_state: dict[str, Tensor] = {}
+        self.schedules: dict[str, dict[str, Any]] = {}
         self._drawing_on: list[Tensor] | None = None
+
+    def start_over(self) -> None:
+        """Begin at the first epoch again, for a new module; the random state goes on."""
+        self.epochs_done = 0
+        self.best, self.last, self.schedules = BestParameters(), {}, {}
+
+    def epochs_to_go(self, n_warmup: int, n_epochs: int) -> int:
+        """Return how many epochs are left of both stages, or `n_epochs` more of stage 2 if none is.
+
+        In the latter case a new search for the best parameters begins: the validation rows may be others.
+        """
+        left = n_warmup + n_epochs - self.epochs_done
+        if left > 0:
+            return left
+        self.best, self.last = BestParameters(), {}
+        return n_epochs
+
+    def go_on(self, module: nn.Module) -> None:
+        """Put the parameters that training stopped at into the module, unless it was given others since."""
+        if self.last:
+            if self.best.held_by(module):
+                module.load_state_dict(self.last)
+            else:
+                self.best = BestParameters()
+        self.last = {}
+
+    def settle(self, module: nn.Module) -> None:
+        """Put the best parameters into the module, if there are any, and remember its own."""
+        if self.best.tensors:
+            self.last = {name: t.detach().clone() for name, t in module.state_dict().items()}
+            self.best.restore(module)
 
     @contextmanager
     def generators(self, device: torch.device) -> Iterator[None]:
@@ -98,6 +142,7 @@ class Progress:
             "epochs_done": self.epochs_done,
             "random_state": dict(self.random_state),
             "best": {"accuracy": best.accuracy, "loss": best.loss, "tensors": dict(best.tensors)},
+            "last": dict(self.last),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -109,3 +154,9 @@ class Progress:
         self.best = BestParameters()
         self.best.accuracy, self.best.loss = state["best"]["accuracy"], state["best"]["loss"]
         self.best.tensors = dict(state["best"]["tensors"])
+        self.last = dict(state["last"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickling, which may come in the middle of training."""
+        self._keep_generators()
+        return {**self.__dict__, "_drawing_on": None}

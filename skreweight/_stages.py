@@ -65,16 +65,15 @@ class Stages:
         last = progress.epochs_done + n_epochs
         while progress.epochs_done < last:
             in_stage_two = progress.epochs_done >= n_warmup
-            if progress.epochs_done == n_warmup and n_warmup > 0 and net.restart_stage_two:
-                net.restart_optimizer()
-                self.trainer.renew(net.optimizer_)
+            if progress.epochs_done == n_warmup and n_warmup > 0:
+                self._begin_stage_two()
             weighting = net.weighting_ if in_stage_two else PLAIN
             on_validation = weighting.stage_two_rows == "validation"
             batches = self.rows.validation_batches(options) if on_validation else plain_batches
             net.notify("on_epoch_begin", **on_epoch)
             self._run_epoch(batches, weighting, in_stage_two, own_rows=not on_validation)
             progress.epochs_done += 1
-            if self._stopped_early(on_epoch):
+            if self._end_epoch(on_epoch):
                 if in_stage_two:
                     return
                 progress.epochs_done = n_warmup
@@ -125,6 +124,8 @@ class Stages:
     def _finish_epoch(self, mean_loss: Tensor, n_batches: int, in_stage_two: bool) -> None:
         """The one place where an epoch's figures come to the host."""
         net, history = self.net, self.net.history
+        if not history[-1]["batches"]:
+            history.new_batch()  # skorch's Checkpoint looks for the last batch, whatever stands in it
         history.record("stage", 2 if in_stage_two else 1)
         history.record("train_batch_count", n_batches)
         self._record_best("train_loss", float(mean_loss), lower_is_better=True)
@@ -182,20 +183,28 @@ class Stages:
             "on_grad_computed", named_parameters=named, batch=(batch.x, batch.targets), training=True
         )
 
-    def _stopped_early(self, on_epoch: dict[str, Any]) -> bool:
-        """End the epoch; True where a callback of skorch's, not the user, asked for the stage to end."""
-        try:
-            self.net.notify("on_epoch_end", **on_epoch)
-        except KeyboardInterrupt:
-            stoppers = [
-                c for _, c in self.net.callbacks_ if isinstance(c, EarlyStopping) and c.misses_ >= c.patience
-            ]
-            if not stoppers:
-                raise
-            for callback in stoppers:
-                callback.on_train_begin(self.net)
-            return True
-        return False
+    def _begin_stage_two(self) -> None:
+        net = self.net
+        for _, callback in net.callbacks_:
+            if isinstance(callback, EarlyStopping) and net.history:
+                callback.on_train_end(net)  # restores the best parameters, if it was asked to
+                callback.on_train_begin(net)
+        if net.restart_stage_two:
+            net.restart_optimizer()
+            self.trainer.renew(net.optimizer_)
+
+    def _end_epoch(self, on_epoch: dict[str, Any]) -> bool:
+        """Tell every callback; True where skorch's EarlyStopping, not the user, asked for the stage to end."""
+        net, stopped = self.net, False
+        net.on_epoch_end(net, **on_epoch)
+        for _, callback in net.callbacks_:
+            try:
+                callback.on_epoch_end(net, **on_epoch)
+            except KeyboardInterrupt:
+                if not isinstance(callback, EarlyStopping) or callback.misses_ < callback.patience:
+                    raise
+                stopped = True
+        return stopped
 
 
 def _overrides(callback: Callback, method: str) -> bool:

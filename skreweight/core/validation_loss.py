@@ -56,16 +56,16 @@ class ValidationLoss:
         """Return L_val at the parameters, a scalar."""
         x, targets = self._drawn
         with torch.no_grad(), self.model.evaluating():
-            return self._penalised(self.loss(self.model.at(parameters, x), targets).mean(), parameters)
+            return self.penalised(self.loss(self.model.at(parameters, x), targets).mean(), parameters)
 
     def value_and_gradient(self, parameters: Parameters) -> tuple[Tensor, list[Tensor]]:
         """Return L_val and ∇L_val at the parameters."""
         x, targets = self._drawn
-        leaves = [p.detach().requires_grad_() for p in parameters]
+        leaves = [p if p.requires_grad else p.detach().requires_grad_() for p in parameters]
         with torch.enable_grad(), self.model.evaluating():
             mean = self.loss(self.model.at(leaves, x), targets).mean()
             gradient = list(torch.autograd.grad(mean, leaves, allow_unused=True, materialize_grads=True))
-        return self._penalised(mean.detach(), parameters), self.penalised_gradient(gradient, parameters)
+        return self.penalised(mean.detach(), parameters), self.penalised_gradient(gradient, parameters)
 
     def penalised_gradient(self, gradient: list[Tensor], parameters: Parameters) -> list[Tensor]:
         """Return the gradient plus that of the penalty."""
@@ -74,7 +74,8 @@ class ValidationLoss:
         penalty = lp_penalty_gradient(parameters, self.lp_norm)
         return [g + self.lp_coef * q for g, q in zip(gradient, penalty, strict=True)]
 
-    def _penalised(self, mean: Tensor, parameters: Parameters) -> Tensor:
+    def penalised(self, mean: Tensor, parameters: Parameters) -> Tensor:
+        """Return a loss plus the penalty."""
         return mean if self.lp_coef == 0 else mean + self.lp_coef * lp_penalty(parameters, self.lp_norm)
 
 

@@ -66,6 +66,14 @@ class Trainer:
         """Put the module into training mode, for an epoch's steps."""
         self.model.train(True)
 
+    def follow_frozen(self) -> None:
+        """Take note of parameters that a callback froze or unfroze."""
+        if self.model.refresh():
+            self._sources.clear()
+            for parameter in self.model.module.parameters():
+                if not parameter.requires_grad:
+                    parameter.grad = None
+
     def renew(self, optimizer: Optimizer) -> None:
         """Go on with another optimiser."""
         self.guard.release()
@@ -73,10 +81,7 @@ class Trainer:
         self.optimizer = optimizer
 
     def close(self) -> None:
-        """Take every hook off the module and the guard off the optimiser."""
-        for source in self._sources.values():
-            source.close()
-        self._sources.clear()
+        """Take the guard off the optimiser; leave the module in evaluation mode."""
         self.guard.release()
         self.model.train(False)
 
@@ -109,7 +114,7 @@ class Trainer:
             parameter.grad = None
         total.backward()
         self._add_penalty(weighting)
-        self._apply(batch, total.detach(), weights)
+        self._apply(batch, total.detach(), weights, weighting)
         weighting.after_step(step)
         return total.detach(), weights, outputs.detach()
 
@@ -122,7 +127,7 @@ class Trainer:
         for parameter, gradient in zip(self.model.parameters, gradients.weighted(weights), strict=True):
             parameter.grad = gradient
         total = torch.dot(weights, step.losses)
-        self._apply(batch, total, weights)
+        self._apply(batch, total, weights, weighting)
         weighting.after_step(step)
         return total, weights, gradients.outputs.detach()
 
@@ -150,15 +155,15 @@ class Trainer:
             ):
                 parameter.grad = g
 
-    def _apply(self, batch: Batch, loss: Tensor, weights: Tensor) -> None:
+    def _apply(self, batch: Batch, loss: Tensor, weights: Tensor, weighting: Weighting) -> None:
         if self.on_gradients is not None:
             self.on_gradients(batch)
         closure = None
         if isinstance(self.optimizer, LBFGS):
-            closure = self._closure(batch, weights)
+            closure = self._closure(batch, weights, weighting)
         self.guard.step(loss, closure)
 
-    def _closure(self, batch: Batch, weights: Tensor) -> Callable[[], Tensor]:
+    def _closure(self, batch: Batch, weights: Tensor, weighting: Weighting) -> Callable[[], Tensor]:
         """The loss as a line search asks for it: with the weights of the step held fixed."""
 
         def evaluate() -> Tensor:
@@ -166,7 +171,10 @@ class Trainer:
             with torch.enable_grad():
                 total = torch.dot(weights, self.loss(self.model(batch.x), batch.targets))
                 total.backward()
-            return total
+            self._add_penalty(weighting)
+            if weighting.stage_two_rows == "validation" and self.validation is not None:
+                return self.validation.penalised(total.detach(), self.model.parameters)
+            return total.detach()
 
         return evaluate
 
@@ -185,23 +193,24 @@ class _GradientSource:
 
     def __init__(self, model: Model, batch: Batch, loss: ExampleLoss) -> None:
         self.model, self.loss = model, loss
-        few = torch.arange(min(N_ROWS_COMPARED, len(batch.rows)), device=batch.rows.device)
-        x, targets = take_rows(batch.x, few), batch.targets.index_select(0, few)
-        self._recorder: SignalRecorder | None = SignalRecorder(model)
-        self._recorder.__enter__()
-        if not (self._recorder.complete and agrees(self._recorder, x, targets, loss)):
-            self.close()
+        hardest = _hardest_rows(model, batch, loss)
+        x, targets = take_rows(batch.x, hardest), batch.targets.index_select(0, hardest)
+        recorder = SignalRecorder(model)
+        self._recorder = recorder if recorder.complete and agrees(recorder, x, targets, loss) else None
         self._forward_mode = self._recorder is None and _has_forward_mode(model, x, targets, loss)
-
-    def close(self) -> None:
-        if self._recorder is not None:
-            self._recorder.__exit__()
-            self._recorder = None
 
     def __call__(self, batch: Batch) -> BatchGradients:
         if self._recorder is not None:
             return self._recorder(batch.x, batch.targets, self.loss)
         return GraphGradients(self.model, batch.x, batch.targets, self.loss, forward_mode=self._forward_mode)
+
+
+@torch.no_grad()
+def _hardest_rows(model: Model, batch: Batch, loss: ExampleLoss) -> Tensor:
+    """Rows with the largest losses: what rounding leaves of a fitted row's gradient tells nothing."""
+    with model.untouched():
+        losses = loss(model(batch.x), batch.targets).nan_to_num(0.0)
+    return losses.topk(min(N_ROWS_COMPARED, len(losses))).indices
 
 
 def _has_forward_mode(model: Model, x: Any, targets: Tensor, loss: ExampleLoss) -> bool:

@@ -11,12 +11,20 @@ from torch import Tensor, nn
 class Line(NamedTuple):
     """Losses that depend on the outputs through t = direction·z alone, for B rows.
 
-    ``direction`` is ∂t/∂z of shape (B, C); ``slope`` f'(t) and ``curvature`` f''(t) have shape (B,).
+    ``direction`` is ∂t/∂z of shape (B, C); ``slope`` f'(t) and ``positive``, the probability σ(t), have shape
+    (B,), ``scale`` too, the factor on the loss (None for 1).
     """
 
     direction: Tensor
     slope: Tensor
-    curvature: Tensor
+    positive: Tensor
+    scale: Tensor | None
+
+    @property
+    def curvature(self) -> Tensor:
+        """f''(t) = σ(t) σ(−t), shape (B,)."""
+        plain = self.positive * (1.0 - self.positive)
+        return plain if self.scale is None else plain * self.scale
 
 
 class ExampleLoss:
@@ -35,6 +43,7 @@ class ExampleLoss:
         self.class_scale = class_scale
         inner = getattr(criterion, "_orig_mod", criterion)
         self._is_cross_entropy = type(inner) is nn.CrossEntropyLoss and inner.weight is None
+        self._directions: dict[torch.Size, Tensor] = {}  # the same few batch sizes come again and again
         self._is_plain_cross_entropy = self._is_cross_entropy and inner.label_smoothing == 0
 
     def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
@@ -53,27 +62,28 @@ class ExampleLoss:
     def along_one_direction(self, outputs: Tensor, targets: Tensor) -> Line | None:
         """Return slope and curvature of cross-entropy over two logits in t = z_1 − z_0; None for other losses.
 
-        f(t) = log(1 + exp(t)) − y t, f'(t) = σ(t) − y, f''(t) = σ(t) σ(−t).
+        f(t) = log(1 + exp(t)) − y t and f'(t) = σ(t) − y.
         """
         if not self._is_plain_cross_entropy or outputs.dim() != 2 or outputs.shape[1] != 2:
             return None
-        t = outputs[:, 1] - outputs[:, 0]
-        positive = torch.sigmoid(t)
-        negative = torch.sigmoid(-t)
-        slope = torch.where(targets > 0, -negative, positive)
-        curvature = positive * negative
-        if self.class_scale is not None:
-            scale = self.class_scale[targets]
-            slope, curvature = slope * scale, curvature * scale
-        direction = torch.ones_like(outputs)
-        direction[:, 0] = -1.0
-        return Line(direction, slope, curvature)
+        direction = self._directions.get(outputs.shape)
+        if direction is None or direction.device != outputs.device or direction.dtype != outputs.dtype:
+            direction = torch.ones_like(outputs)
+            direction[:, 0] = -1.0
+            self._directions[outputs.shape] = direction
+        positive = torch.sigmoid(outputs[:, 1] - outputs[:, 0])
+        slope = positive - targets
+        if self.class_scale is None:
+            return Line(direction, slope, positive, None)
+        scale = self.class_scale[targets]
+        return Line(direction, slope * scale, positive, scale)
 
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return columns c_1 … c_R with Σ_r c_r c_rᵀ = ∂²f_i/∂z_i² for every row, shape (R, B, C).
 
         For cross-entropy they are the closed Cholesky factor of diag(p) − ppᵀ, which has rank C − 1. For any
-        other criterion the Hessian is formed by autograd and its negative eigenvalues are set to zero.
+        other criterion the Hessian is formed by autograd and its negative eigenvalues are set to zero; one
+        that torch cannot differentiate twice (MultiMarginLoss) counts as having none.
         """
         with torch.enable_grad():
             z = outputs.detach().requires_grad_()
@@ -86,9 +96,15 @@ class ExampleLoss:
     def _eigen_factor(self, z: Tensor, targets: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(self(z, targets).sum(), z, create_graph=True)
         columns = gradient.view(len(z), -1).unbind(1)
+        flat = torch.zeros(1, len(z), len(columns), dtype=z.dtype, device=z.device)
         if not gradient.requires_grad:  # a loss that is linear in the outputs has no curvature
-            return torch.zeros(1, len(z), len(columns), dtype=z.dtype, device=z.device)
-        rows = [torch.autograd.grad(c.sum(), z, retain_graph=True)[0].view(len(z), -1) for c in columns]
+            return flat
+        try:
+            rows = [torch.autograd.grad(c.sum(), z, retain_graph=True)[0].view(len(z), -1) for c in columns]
+        except RuntimeError as error:
+            if "not implemented" not in str(error):
+                raise
+            return flat
         values, vectors = torch.linalg.eigh(torch.stack(rows, dim=1))
         return (vectors * values.clamp(min=0).sqrt().unsqueeze(1)).permute(2, 0, 1)
 

@@ -29,9 +29,13 @@ class BatchGradients(Protocol):
 
     model: Model
     outputs: Tensor
-    losses: Tensor
     loss: ExampleLoss
     exact_squares: bool
+
+    @property
+    def losses(self) -> Tensor:
+        """f_i(θ)."""
+        ...
 
     def weighted(self, weights: Tensor) -> list[Tensor]:
         """Return F w = Σ_i w_i ∇f_i, shaped like the parameters; `weights` has shape (B,)."""
@@ -87,7 +91,12 @@ class GraphGradients:
         self._training = model.training
         with sdpa_kernel(SDPBackend.MATH):  # the fast attentions cannot be differentiated a second time
             self.outputs = model(x)
-        self.losses = loss(self.outputs, targets)
+        self._losses = loss(self.outputs, targets)
+
+    @property
+    def losses(self) -> Tensor:
+        """f_i(θ) with their graph, shape (B,)."""
+        return self._losses
 
     def weighted(self, weights: Tensor) -> list[Tensor]:
         """Return F w."""

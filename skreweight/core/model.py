@@ -31,17 +31,24 @@ class Model:
     def __init__(self, module: nn.Module) -> None:
         self.module = getattr(module, "_orig_mod", module)
         self._call = module
-        named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
-        if not named:
-            raise ValueError(
-                "The module has no parameter that requires gradients: there is nothing to train."
-            )
-        self.names = [name for name, _ in named]
-        self.parameters: list[Tensor] = [p for _, p in named]
         self._modules = list(self.module.modules())
         self.training = True
         self._flags = {mode: self._flags_of(mode) for mode in (False, True)}
+        self.names: list[str] = []
+        self.parameters: list[Tensor] = []
+        if not self.refresh():
+            raise ValueError(
+                "The module has no parameter that requires gradients: there is nothing to train."
+            )
+
+    def refresh(self) -> bool:
+        """Take note of parameters frozen or unfrozen since the last call; return whether any was."""
+        named = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        if list(named) == self.names:
+            return False
+        self.names, self.parameters = list(named), list(named.values())
         self._places = _places_of(self._modules, self.parameters)
+        return True
 
     def _flags_of(self, mode: bool) -> list[bool]:
         self.module.train(mode)  # a module may override train(), say to keep a layer frozen

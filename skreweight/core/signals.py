@@ -13,8 +13,10 @@ f_i'(t) times it, and the Gauss-Newton matrix, which is f_i''(t) times its squar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -75,35 +77,44 @@ class SignalRecorder:
                 self._layers.append(_Layer(module, rule, owned))
                 covered |= set(owned.values())
         self.complete = len(covered) == len(model.parameters)
-        self._records: list[_Record] | None = None
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def __enter__(self) -> SignalRecorder:
-        for layer in self._layers:
-            self._handles.append(layer.module.register_forward_hook(self._hook(layer)))
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
-
-    def _hook(self, layer: _Layer) -> Any:
-        def record(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            if self._records is not None:
-                # The edge and not the output: an in-place activation may overwrite the latter.
-                self._records.append(_Record(layer, args[0], get_gradient_edge(output)))
-
-        return record
 
     def __call__(self, x: Any, targets: Any, loss: ExampleLoss) -> SignalGradients:
         """Run one forward pass and return the products of its gradients."""
-        self._records = []
-        try:
+        records: list[_Record] = []
+        with self._watching(records):
             outputs = self.model(x)
-            records = self._records
-        finally:
-            self._records = None
         return SignalGradients(self.model, outputs, targets, loss, records)
+
+    @contextmanager
+    def _watching(self, records: list[_Record]) -> Iterator[None]:
+        """Context in which every call of a layer leaves a record.
+
+        Each layer's ``forward`` is replaced for as long: a hook would stay on the user's module between passes
+        and costs several times as much on a small layer.
+        """
+        replaced = [layer.module.__dict__.get("forward") for layer in self._layers]
+        try:
+            for layer in self._layers:
+                layer.module.__dict__["forward"] = _recording(layer, records)
+            yield
+        finally:
+            for layer, own in zip(self._layers, replaced, strict=True):
+                if own is None:
+                    del layer.module.__dict__["forward"]
+                else:
+                    layer.module.__dict__["forward"] = own
+
+
+def _recording(layer: _Layer, records: list[_Record]) -> Callable[[Tensor], Tensor]:
+    forward = layer.module.forward
+
+    def recorded(activation: Tensor) -> Tensor:
+        output = forward(activation)
+        # The edge and not the output: an in-place activation may overwrite the latter.
+        records.append(_Record(layer, activation, get_gradient_edge(output)))
+        return output
+
+    return recorded
 
 
 class SignalGradients:
@@ -121,7 +132,6 @@ class SignalGradients:
         self.outputs = outputs
         self.targets = targets
         self.loss = loss
-        self.losses = loss(outputs, targets)
         self._records = records
         self._edges = [r.edge for r in records]
         self._line = loss.along_one_direction(outputs, targets)
@@ -129,6 +139,12 @@ class SignalGradients:
             self._signals = self._backpropagated(self.losses, torch.ones_like(self.losses))
         else:
             self._signals = self._backpropagated(outputs, self._line.direction)
+
+    @cached_property
+    def losses(self) -> Tensor:
+        """f_i(θ) with their graph, shape (B,)."""
+        with torch.enable_grad():
+            return self.loss(self.outputs, self.targets)
 
     def _slopes(self, weights: Tensor | None) -> Tensor | None:
         """What the signals are to be multiplied by, row by row, to be those of w_i f_i."""
@@ -168,7 +184,7 @@ class SignalGradients:
             row = (moved * delta).sum(tuple(range(1, delta.dim())))
             total = row if total is None else total + row
         if total is None:
-            return torch.zeros_like(self.losses)
+            return torch.zeros_like(self.losses.detach())
         slopes = self._slopes(None)
         return total if slopes is None else total * slopes
 
@@ -255,7 +271,7 @@ def agrees(recorder: SignalRecorder, x: Any, targets: Any, loss: ExampleLoss) ->
     Parameters
     ----------
     recorder : SignalRecorder
-        Entered, in the mode in which it will be used.
+        Its model is in the mode in which it will be used.
     x, targets : batch
         A handful of rows: their gradients are formed one by one.
     loss : ExampleLoss
@@ -288,5 +304,6 @@ def agrees(recorder: SignalRecorder, x: Any, targets: Any, loss: ExampleLoss) ->
 
 
 def _close(fast: Tensor, slow: Tensor) -> bool:
-    tolerance = torch.finfo(slow.dtype).eps ** 0.5
-    return float((fast - slow).abs().max()) <= tolerance * (float(slow.abs().max()) + tolerance)
+    eps = torch.finfo(slow.dtype).eps
+    # The second term is rounding of probabilities near 0 and 1, all that is left of a fitted row's gradient.
+    return float((fast - slow).abs().max()) <= eps**0.5 * float(slow.abs().max()) + 100 * eps

@@ -164,9 +164,10 @@ def _adam_with_state(
     gradients: BatchGradients, optimizer: Optimizer, groups: list[dict[str, Any]], early_epsilon: bool
 ) -> RowByRowStep:
     parameters = gradients.model.parameters
-    decoupled = isinstance(optimizer, AdamW)
+    always_decoupled = isinstance(optimizer, AdamW)
 
     def one(p: Tensor, group: dict[str, Any], gradient: Tensor) -> Tensor:
+        decoupled = always_decoupled or group.get("decoupled_weight_decay", False)
         state = optimizer.state.get(p, {})
         beta1, beta2 = group["betas"]
         t = float(state["step"]) + 1 if state else 1.0

@@ -125,17 +125,17 @@ class ABSGD(Weighting):
             return log_share
         stored, stored_bias = self.state_["log_average"], self.state_["bias"]
         log_old, bias = stored, stored_bias
+        furthest = math.inf if self.max_jump is None else self.max_jump / self.lam
         if self._is_guarded:
-            assert self.max_jump is not None
             jump = log_share - log_old
-            anew = jump < -self.max_jump / self.lam
+            anew = jump < -furthest
             log_old, bias = torch.where(anew, -math.inf, log_old), torch.where(anew, 1.0, bias)
         log_new = torch.logaddexp(log_old + math.log1p(-self.gamma), log_share)
         bias = bias * (1.0 - self.gamma)
         kept = log_new
         if self._is_guarded:
             ten_times = math.log(1.0 - self.gamma + 10.0 * self.gamma)
-            kept = torch.where(jump > self.max_jump / self.lam, log_old + ten_times, log_new)
+            kept = torch.where(jump > furthest, log_old + ten_times, log_new)
         # A batch whose losses are not finite leaves no trace.
         leaves_trace = log_share.isfinite()
         stored.copy_(torch.where(leaves_trace, kept, stored))

@@ -122,7 +122,8 @@ class Hu(Weighting):
             return step.uniform()
         stored = self.state_["weights"]
         raw = stored.index_select(0, step.rows)
-        updated = (raw / self.decay - self.step_size * self._weight_gradient(step, raw)).clamp(min=self.floor)
+        gradient = self._weight_gradient(step, raw)
+        updated = (raw / self.decay).sub_(gradient, alpha=self.step_size).clamp_(min=self.floor)
         updated = torch.where(updated.isfinite(), updated, raw)
         stored.index_copy_(0, step.rows, updated)
         return self._normalized(updated, step)

@@ -28,4 +28,4 @@ def normalized(raw: Tensor, kind: str, temperature: float, multiplicity: Tensor 
     if multiplicity is not None:
         weights = weights * multiplicity
     total = weights.sum()
-    return torch.where(total > 1e-8, weights / total.clamp(min=1e-8), torch.zeros_like(weights))
+    return weights * torch.where(total > 1e-8, 1.0 / total, 0.0)

@@ -55,13 +55,17 @@ class FiniteGuard:
         if self._on_device:
             del self._optimizer.grad_scale, self._optimizer.found_inf  # type: ignore[attr-defined]
 
+    def count_step(self) -> None:
+        """Count a step that was taken without this object's `step`, by replaying it."""
+        self._n_steps += 1
+
     def before_forward(self) -> None:
         """Remember the buffers that a forward pass in training mode changes."""
         self._saved = [b.clone() for b in self._buffers]
 
     def step(self, loss: Tensor, closure: Any = None) -> None:
         """Step the optimiser on the gradients in place, if these and the loss are finite."""
-        self._n_steps += 1
+        self.count_step()
         # Sets the flag where any number is not finite and never unsets it; the factor 1 changes nothing.
         _check_finite(
             [g for p in self._parameters if (g := p.grad) is not None], loss, self._found, self._unit

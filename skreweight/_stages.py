@@ -71,6 +71,7 @@ class Stages:
             on_validation = weighting.stage_two_rows == "validation"
             batches = self.rows.validation_batches(options) if on_validation else plain_batches
             net.notify("on_epoch_begin", **on_epoch)
+            self.trainer.follow_frozen()
             self._run_epoch(batches, weighting, in_stage_two, own_rows=not on_validation)
             progress.epochs_done += 1
             if self._end_epoch(on_epoch):
@@ -94,11 +95,12 @@ class Stages:
         )
         if note_weights and self.last_weights is None:
             self.last_weights = torch.full((len(self.rows.targets),), math.nan, device=self.rows.device)
+        take = trainer.taker(weighting)
         for batch in batches:
             pair = (batch.x, batch.targets)
             if self._hears_training:
                 net.notify("on_batch_begin", batch=pair, training=True)
-            loss, weights, outputs = trainer.step(batch, weighting)
+            loss, weights, outputs = take(batch)
             if n_batches == 0:
                 sums = [loss.clone()]
             else:

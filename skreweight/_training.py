@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
+from skreweight._captured import CapturedStep, StepResult
 from skreweight._guard import FiniteGuard
 from skreweight.batches import Batch
 from skreweight.core.example_loss import ExampleLoss
@@ -50,6 +51,7 @@ class Trainer:
         guard: FiniteGuard,
         on_gradients: Callable[[Batch], None] | None = None,
         autocast: torch.dtype | None = None,
+        cuda_graph: bool = False,
     ) -> None:
         self.model = Model(module) if validation is None else validation.model
         self.optimizer = optimizer
@@ -59,7 +61,9 @@ class Trainer:
         self.guard = guard
         self.on_gradients = on_gradients
         self.autocast = autocast
+        self.cuda_graph = cuda_graph
         self.diagnostics: dict[str, list[Tensor]] | None = None
+        self._captured: dict[tuple[int, int], CapturedStep] = {}
         self._sources: dict[bool, _GradientSource] = {}
 
     def train(self) -> None:
@@ -70,6 +74,7 @@ class Trainer:
         """Take note of parameters that a callback froze or unfroze."""
         if self.model.refresh():
             self._sources.clear()
+            self._captured.clear()
             for parameter in self.model.module.parameters():
                 if not parameter.requires_grad:
                     parameter.grad = None
@@ -79,13 +84,31 @@ class Trainer:
         self.guard.release()
         self.guard = FiniteGuard(self.model.module, optimizer, self.guard.policy)
         self.optimizer = optimizer
+        self._captured.clear()
 
     def close(self) -> None:
         """Take the guard off the optimiser; leave the module in evaluation mode."""
         self.guard.release()
         self.model.train(False)
 
-    def step(self, batch: Batch, weighting: Weighting) -> tuple[Tensor, Tensor, Tensor]:
+    def taker(self, weighting: Weighting) -> Callable[[Batch], StepResult]:
+        """Return the function that takes an epoch's steps: `step`, captured in a CUDA graph where asked for."""
+
+        def take(batch: Batch) -> StepResult:
+            return self.step(batch, weighting)
+
+        told = self.on_gradients is not None or self.diagnostics is not None
+        if not self.cuda_graph or told or not self.model.parameters[0].is_cuda:
+            return take
+        key = (id(weighting), id(self.loss))
+        if key not in self._captured:
+            self._captured[key] = CapturedStep(take, self._learning_rates, lambda: self.guard.count_step())
+        return self._captured[key]
+
+    def _learning_rates(self) -> tuple[float, ...]:
+        return tuple(float(group["lr"]) for group in self.optimizer.param_groups)
+
+    def step(self, batch: Batch, weighting: Weighting) -> StepResult:
         """Take one step.
 
         Returns
@@ -99,7 +122,7 @@ class Trainer:
         take = self._step_on_products if weighting.needs_gradients else self._step_on_loss
         return take(batch, weighting)
 
-    def _step_on_loss(self, batch: Batch, weighting: Weighting) -> tuple[Tensor, Tensor, Tensor]:
+    def _step_on_loss(self, batch: Batch, weighting: Weighting) -> StepResult:
         if self.autocast is None:
             outputs = self.model(batch.x)
             losses = self.loss(outputs, batch.targets)
@@ -118,7 +141,7 @@ class Trainer:
         weighting.after_step(step)
         return total.detach(), weights, outputs.detach()
 
-    def _step_on_products(self, batch: Batch, weighting: Weighting) -> tuple[Tensor, Tensor, Tensor]:
+    def _step_on_products(self, batch: Batch, weighting: Weighting) -> StepResult:
         gradients = self._gradients(batch, training=True)
         step = self._describe(batch, gradients.losses.detach(), gradients)
         if self.validation is not None:

@@ -7,6 +7,7 @@ stage 2 restarted counts the epochs of stage 1.
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +50,8 @@ def restart_schedules(net: ReweightedClassifier) -> None:
     for _, callback in net.callbacks_:
         if isinstance(callback, LRScheduler):
             callback.batch_idx_ = 0
-            options = {"last_epoch": -1, **callback.kwargs}
+            takes_epoch = "last_epoch" in inspect.signature(callback.policy_).parameters
+            options = {"last_epoch": -1, **callback.kwargs} if takes_epoch else callback.kwargs
             callback.lr_scheduler_ = callback._get_scheduler(net, callback.policy_, **options)
 
 

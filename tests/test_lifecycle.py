@@ -243,7 +243,7 @@ def test_what_was_learned_of_the_data_is_loaded_too(tmp_path):
     frame = pd.DataFrame(X, columns=list("abcde"))
     net = classifier("hu", criterion=LDAMLoss).fit(frame, CODES.astype(bool))
     fresh = classifier("hu", criterion=LDAMLoss)
-    fresh.load_params(**saved(net, tmp_path, FILES + ("f_criterion",)))
+    fresh.load_params(**saved(net, tmp_path, (*FILES, "f_criterion")))
     assert fresh.classes_.dtype == bool
     assert list(fresh.feature_names_in_) == list("abcde")
     np.testing.assert_array_equal(fresh.class_counts_, net.class_counts_)
@@ -277,7 +277,7 @@ def test_loading_runs_no_code(file, initialized, tmp_path):
     net = classifier("hu")
     if initialized or file != "f_weighting":
         net.fit(X, Y)
-    with pytest.raises(pickle.UnpicklingError, match="[Ww]eights"):
+    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights"):
         net.load_params(**{file: str(path)})
     assert not _Evil.ran
 

@@ -30,9 +30,7 @@ def is_dataset(X: Any) -> bool:
     return isinstance(X, Dataset)
 
 
-def rows_of(
-    estimator: Any, X: Any, *, reset: bool, allow_nd: bool, y: Any = "no_validation"
-) -> Tensor | dict[str, Tensor]:
+def rows_of(estimator: Any, X: Any, *, reset: bool, allow_nd: bool) -> Tensor | dict[str, Tensor]:
     """Return X as a tensor (a dict of tensors for a mapping), after scikit-learn's checks.
 
     Parameters
@@ -44,8 +42,6 @@ def rows_of(
     reset : bool
     allow_nd : bool
         Whether more than two dimensions may be (images, for a module of the user's).
-    y : array-like or "no_validation", default="no_validation"
-        Labels that must agree with X in number.
 
     Raises
     ------
@@ -60,19 +56,13 @@ def rows_of(
         return _checked_tensor(estimator, X, reset=reset)
     try:
         checked = validate_data(
-            estimator,
-            X,
-            y,
-            reset=reset,
-            dtype=[np.float32, np.float64],
-            allow_nd=allow_nd,
-            accept_sparse=False,
+            estimator, X, reset=reset, dtype=[np.float32, np.float64], allow_nd=allow_nd, accept_sparse=False
         )
     except ValueError as error:
         if "could not convert string" in str(error):
             raise ValueError(_about_text(X, error)) from error
         raise
-    return tensor_of(checked if isinstance(y, str) else checked[0])
+    return tensor_of(checked)
 
 
 def validation_rows_of(estimator: Any, X_val: Any, *, allow_nd: bool) -> Tensor | dict[str, Tensor]:
@@ -180,6 +170,10 @@ def _checked_tensor(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
             "single feature, or X.reshape(1, -1) if it is a single row."
         )
     _check_not_empty(X)
+    if X.shape[1] == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={tuple(X.shape)}) while a minimum of 1 is required."
+        )
     _check_finite(X, "X")
     if reset:
         forget_columns(estimator)

@@ -63,6 +63,9 @@ class FitRows:
     x_val, val_targets : validation rows, or None
     n_given : int
         Rows of X as passed to fit.
+    device, dtype : of the module's parameters
+    cast_batches : bool
+        Whether rows held in memory must be cast batch by batch.
     """
 
     features: Any
@@ -73,17 +76,21 @@ class FitRows:
     val_targets: Tensor | None
     n_given: int
     device: torch.device
-    cast_batches_to: torch.dtype | None = None
+    dtype: torch.dtype
+    cast_batches: bool = False
 
     def training_batches(self, loader: Any, options: dict[str, Any]) -> Iterable[Batch]:
         """Mini-batches of the training rows: cut from tensors, or through the user's loader."""
         if is_dataset(self.features):
             if loader is not None:
                 options = {**options, "loader": loader}
-            return LoaderBatches(self.features, self.targets, self.train, self.device, **options)
-        if loader is not None:
             return LoaderBatches(
-                _TensorItems(self.features), self.targets, self.train, self.device, loader=loader, **options
+                self.features, self.targets, self.train, self.device, dtype=self.dtype, **options
+            )
+        if loader is not None:
+            items = _TensorItems(self.features)
+            return LoaderBatches(
+                items, self.targets, self.train, self.device, dtype=self.dtype, loader=loader, **options
             )
         unknown = sorted(set(options) - {"batch_size", "shuffle", "drop_last", "batch_sampler"})
         if unknown:
@@ -92,7 +99,12 @@ class FitRows:
                 "are cut into batches without it."
             )
         return TensorBatches(
-            self.features, self.targets, self.train, self.device, dtype=self.cast_batches_to, **options
+            self.features,
+            self.targets,
+            self.train,
+            self.device,
+            dtype=self.dtype if self.cast_batches else None,
+            **options,
         )
 
     def validation_batches(self, options: dict[str, Any]) -> Iterable[Batch]:
@@ -186,12 +198,13 @@ def place(
         val_targets=None if val_codes is None else torch.from_numpy(val_codes).to(device),
         n_given=len(given),
         device=device,
-        cast_batches_to=dtype if _cast_by_batch(features, dtype) else None,
+        dtype=dtype,
+        cast_batches=cast_by_batch(features, dtype),
     )
 
 
 def _placed(features: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    if _cast_by_batch(features, dtype):
+    if cast_by_batch(features, dtype):
         return features
     features = cast_like(features, dtype)
     if device.type == "cuda" and _n_bytes(features) > DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
@@ -199,7 +212,8 @@ def _placed(features: Any, dtype: torch.dtype, device: torch.device) -> Any:
     return to_device(features, device)
 
 
-def _cast_by_batch(features: Any, dtype: torch.dtype) -> bool:
+def cast_by_batch(features: Any, dtype: torch.dtype) -> bool:
+    """Whether rows are memory-mapped and too many to be cast to the module's dtype as a whole."""
     if not getattr(features, "is_memory_mapped", False):
         return False
     return features.dtype != dtype and features.is_floating_point() and features.nbytes > MEMORY_MAP_LIMIT

@@ -119,6 +119,8 @@ class LoaderBatches:
     rows : torch.Tensor of shape (n,), int64, or None
         Which items to train on; None: all of them.
     device : torch.device
+    dtype : torch.dtype or None, default=None
+        What floating items are cast to; None: as they are.
     loader : callable, default=torch.utils.data.DataLoader
         Called as ``loader(dataset, **options)``.
     **options
@@ -132,11 +134,13 @@ class LoaderBatches:
         rows: Tensor | None,
         device: torch.device,
         *,
+        dtype: torch.dtype | None = None,
         loader: Callable[..., Iterable[Any]] = DataLoader,
         **options: Any,
     ) -> None:
         self.targets = targets
         self.device = device
+        self.dtype = dtype
         if options.get("batch_size") == -1:
             options["batch_size"] = len(targets) if rows is None else len(rows)
         if options.get("batch_sampler") is not None:
@@ -149,7 +153,12 @@ class LoaderBatches:
     def __iter__(self) -> Iterator[Batch]:
         for rows, x in self._loader:
             rows = rows.to(self.device)
-            yield Batch(rows, to_device(x, self.device), self.targets.index_select(0, rows))
+            yield Batch(rows, self._cast(to_device(x, self.device)), self.targets.index_select(0, rows))
+
+    def _cast(self, x: Any) -> Any:
+        if isinstance(x, Mapping):
+            return {name: self._cast(value) for name, value in x.items()}
+        return x if self.dtype is None or not x.is_floating_point() else x.to(self.dtype)
 
 
 class _Indexed(Dataset[Any]):

@@ -335,11 +335,14 @@ class ReweightedClassifier(NeuralNetClassifier):
         return self
 
     def _set_skorch_params(self, params: dict[str, Any]) -> None:
-        """What skorch's own set_params leaves undone on an initialised net: a new optimiser, other callbacks."""
+        """Set skorch's parameters, with what it leaves undone: instances, a new optimiser, other callbacks."""
+        params = dict(params)
         if not self.initialized_:
+            # skorch would take an instance for a component that is made in the wrong place.
+            for name in {"module", "criterion"} & set(params):
+                self.__dict__[name] = params.pop(name)
             super().set_params(**params)
             return
-        params = dict(params)
         optimizer_given = "optimizer" in params
         if optimizer_given:
             self.optimizer = params.pop("optimizer")

@@ -26,6 +26,11 @@ class _OneLogit(nn.BCEWithLogitsLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the logistic loss of the single logits."""
+        if input.numel() != len(target):
+            raise ValueError(
+                f"BCEWithLogitsLoss takes one output per row, the module gives {input.numel() // len(target)}: "
+                "use CrossEntropyLoss, or a module with a single output."
+            )
         return super().forward(input.reshape(len(target)), target.to(input.dtype))
 
 

@@ -249,6 +249,8 @@ class Case:
     def loss(self, dtype: torch.dtype = torch.float64) -> ExampleLoss:
         loss = self.make_loss()
         loss.criterion.to(dtype)
+        if loss.class_scale is not None:
+            loss.class_scale = loss.class_scale.to(dtype)
         return loss
 
     def batch(self, dtype: torch.dtype = torch.float64) -> tuple[Any, Tensor]:

@@ -108,10 +108,10 @@ def _same_from_each(
 
 def _first_split(splitter: Any, codes: IntArray) -> IntArray:
     positions = np.arange(len(codes))
-    if hasattr(splitter, "split"):
+    if hasattr(splitter, "split") and not isinstance(splitter, str | bytes):
         try:
             return np.asarray(next(iter(splitter.split(positions.reshape(-1, 1), codes)))[1])
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"validation_data={splitter!r} could not split the rows: {error}") from error
     if callable(splitter):  # skorch's ValidSplit takes a dataset and returns two subsets of it
         dataset = TensorDataset(torch.from_numpy(positions))

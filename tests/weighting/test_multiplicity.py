@@ -1,0 +1,107 @@
+"""``sample_weight`` counts rows: full batches of weighted rows against the same rows repeated."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from skreweight.core.example_loss import ExampleLoss
+from skreweight.core.model import Model
+from skreweight.core.signals import SignalRecorder
+from skreweight.core.validation_loss import ValidationLoss
+from skreweight.weighting import Step, Weighting, get_weighting
+from tests.weighting.problem import N_ROWS, Net, assert_close, data, fitted, pair
+
+COUNTS = 1 + np.arange(N_ROWS) % 3
+SGD = {"optimizer": torch.optim.SGD, "batch_size": -1}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("none", {}),
+        ("proportion", {}),
+        ("proportion", {"weighting__scheme": "effective-number"}),
+        ("ren", {}),
+        ("absgd", {}),
+        ("absgd", {"weighting__lam": -1.0, "weighting__gamma": 0.1, "weighting__add_uniform": True}),
+    ],
+)
+def test_weighted_rows_are_repeated_rows(name: str, options: dict[str, Any]) -> None:
+    weighted = fitted(name, sample_weight=COUNTS.astype(float), **SGD, **options)
+    repeated = fitted(name, rows=np.arange(N_ROWS).repeat(COUNTS), **SGD, **options)
+    assert_close(weighted, repeated)
+
+
+@pytest.mark.parametrize("name", ["none", "proportion", "ren", "hu", "ours", "absgd"])
+def test_a_row_of_weight_zero_is_left_out(name: str) -> None:
+    weights = np.ones(N_ROWS)
+    weights[::7] = 0
+    kept = np.flatnonzero(weights)
+    with_zeros = fitted(name, sample_weight=weights, **SGD)
+    without = fitted(name, rows=kept, **SGD)
+    assert_close(with_zeros, without)
+    assert np.isnan(with_zeros.example_weights_[::7]).all()
+    np.testing.assert_allclose(with_zeros.example_weights_[kept], without.example_weights_, rtol=1e-8)
+
+
+def one_step(weighting: Weighting, rows: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights of the batch, stored weights and parameters after one step on the tiny problem."""
+    X, y = (torch.from_numpy(part[:8]) for part in data())
+    torch.manual_seed(0)
+    model = Model(Net())
+    loss = ExampleLoss(torch.nn.CrossEntropyLoss(reduction="none"))
+    optimizer = torch.optim.SGD(model.parameters, lr=0.5)
+    recorder = SignalRecorder(model)
+    weighting.start(8, torch.tensor([5.0, 3.0], dtype=torch.float64))
+    x_val, y_val = (torch.from_numpy(part) for part in pair())
+    gradients = recorder(X[rows], y[rows], loss)
+    step = Step(
+        rows,
+        y[rows],
+        gradients.losses.detach(),
+        counts,
+        optimizer,
+        gradients,
+        ValidationLoss(model, loss, x_val, y_val),
+        lambda: recorder(X[rows], y[rows], loss),
+    )
+    weights = weighting.weigh(step)
+    for p, g in zip(model.parameters, gradients.weighted(weights), strict=True):
+        p.grad = g
+    optimizer.step()
+    weighting.after_step(step)
+    stored = weighting.state_.get("weights", torch.zeros(8))
+    return weights, stored, torch.cat([p.detach().flatten() for p in model.parameters])
+
+
+@pytest.mark.parametrize("normalization", ["linear", "softmax"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("hu", {"initial_weight": 0.2, "step_size": 5.0}),
+        ("hu", {"initial_weight": 0.2, "step_size": 5.0, "virtual_step": "optimizer"}),
+        ("ours", {"initial_weight": 0.2, "step_size": 5.0}),
+        ("ours", {"initial_weight": 0.2, "curvature": "fisher", "n_constraint_steps": 3}),
+    ],
+)
+def test_one_step_of_counted_rows_is_one_of_repeated_rows(
+    name: str, options: dict[str, Any], normalization: str
+) -> None:
+    """Hu's virtual step Σ w_i δ_i grows with the number of rows, so that the counts enter as they are."""
+    counts = torch.tensor([1, 2, 3, 1, 1, 2, 1, 1], dtype=torch.float64)
+    repeated = torch.arange(8).repeat_interleave(counts.long())
+    options = {**options, "normalization": normalization}
+    counted = one_step(get_weighting(name, **options), torch.arange(8), counts)
+    of_copies = one_step(get_weighting(name, **options), repeated, None)
+    torch.testing.assert_close(
+        torch.zeros(8, dtype=torch.float64).index_add(0, repeated, of_copies[0]),
+        counted[0],
+        rtol=1e-10,
+        atol=0,
+    )
+    for a, b in zip(counted[1:], of_copies[1:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+    assert counted[1].std() > 1e-6

@@ -76,7 +76,11 @@ def _unknown_parameter(weighting: Any, chosen: Weighting, name: str) -> str:
     owners = [key for key, kind in WEIGHTINGS.items() if name in kind().get_params()]
     known = ", ".join(sorted(chosen.get_params())) or "none"
     label = repr(weighting) if isinstance(weighting, str) else type(chosen).__name__
-    hint = f" It belongs to {' and '.join(map(repr, owners))}: reset it when switching." if owners else ""
+    hint = (
+        f" It belongs to {' and '.join(map(repr, owners))}: set it with that method only (in a grid: a list of dicts)."
+        if owners
+        else ""
+    )
     meant = "" if owners else did_you_mean(name, chosen.get_params(), "weighting__")
     return f"weighting__{name} is set, but weighting {label} has no parameter {name!r}{meant} (it has: {known}).{hint}"
 

@@ -1,0 +1,47 @@
+"""The scripts of examples/ and the code of docs/guide.md run to their end."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+GUIDE = ROOT / "docs" / "guide.md"
+
+
+def run(code: list[str], folder: Path, **variables: str) -> str:
+    """Run Python in an empty folder, with one thread; return what it printed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **variables}
+    done = subprocess.run(
+        [sys.executable, *code], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_there_are_examples():
+    assert {p.stem for p in EXAMPLES} >= {"quickstart", "aps_failure", "scikit_learn_tour"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda p: p.stem)
+def test_example(script, tmp_path):
+    assert run([str(script)], tmp_path)
+
+
+def blocks(text: str) -> list[str]:
+    """Return the fenced Python blocks of a Markdown file."""
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_code_of_the_guide_runs(tmp_path):
+    code = blocks(GUIDE.read_text(encoding="utf-8"))
+    assert len(code) >= 9
+    script = tmp_path / "guide.py"
+    script.write_text("\n\n".join(code), encoding="utf-8")
+    run(["-W", "error", "-W", "ignore:.*torch.jit.script:DeprecationWarning", str(script)], tmp_path)

@@ -346,12 +346,13 @@ class ReweightedClassifier(NeuralNetClassifier):
         optimizer_given = "optimizer" in params
         if optimizer_given:
             self.optimizer = params.pop("optimizer")
-        schedules = {**schedules_of(self), **self.progress_.schedules}
+        changed = {name.split("__")[1] for name in params if name.startswith("callbacks__")}
+        going_on = {} if "callbacks" in params else {**schedules_of(self), **self.progress_.schedules}
         super().set_params(**params)
         if optimizer_given:
             self._initialize_optimizer()
         if any(name.startswith("callbacks") for name in params):
-            self.progress_.schedules = schedules
+            self.progress_.schedules = {k: v for k, v in going_on.items() if k not in changed}
             self._initialize_callbacks()
 
     def _check_weighting_parameter(self, name: str) -> None:
@@ -623,7 +624,7 @@ class ReweightedClassifier(NeuralNetClassifier):
             )
             if first:
                 self.progress_ = self._new_progress()
-            held = self._learn_split(given, given_validation)
+            held = self._learn_split(given, given_validation, every_class=False)
             if first:
                 self._initialize_components()
             rows = self._placed(given, given_validation, held)
@@ -675,13 +676,6 @@ class ReweightedClassifier(NeuralNetClassifier):
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
         given = Labelled(features, encode(labels, self.labels_), weights)
-        if weights is not None and reset:
-            left = np.unique(given.codes[given.candidates])
-            if len(left) < 2:
-                raise ValueError(
-                    f"{type(self).__name__} needs at least two classes, but the rows of positive sample_weight have "
-                    f"{len(left)} class(es)."
-                )
         return given, self._given_validation(features, X_val, y_val)
 
     def _given_validation(self, features: Any, X_val: Any, y_val: Any) -> Labelled | None:
@@ -711,12 +705,15 @@ class ReweightedClassifier(NeuralNetClassifier):
             isinstance(features, Tensor)
             and isinstance(x_val, Tensor)
             and features.dim() == 2
+            and features.dtype in (torch.float32, torch.float64)
             and not features.is_cuda
         ):
             validation.warn_of_traps(features.numpy(), x_val.cpu().numpy())
         return Labelled(x_val, codes)
 
-    def _learn_split(self, given: Labelled, given_validation: Labelled | None) -> NDArray[np.int64]:
+    def _learn_split(
+        self, given: Labelled, given_validation: Labelled | None, *, every_class: bool = True
+    ) -> NDArray[np.int64]:
         """Carve the validation rows where any are needed; learn ``validation_indices_`` and ``class_counts_``."""
         chosen = get_weighting(self.weighting, **self._weighting_overrides())
         held = np.empty(0, dtype=np.int64)
@@ -732,7 +729,7 @@ class ReweightedClassifier(NeuralNetClassifier):
         counts = given.class_counts(train, len(self.labels_))
         if given_validation is not None and self.train_on_validation:
             counts = counts + given_validation.class_counts(None, len(self.labels_))
-        if given_validation is None and (counts == 0).any() and self.classes is None:
+        if every_class and given_validation is None and (counts == 0).any() and self.classes is None:
             label = self.labels_[int(np.argmin(counts))]
             raise ValueError(
                 f"Class {shown(label)} has no row of positive sample_weight to train on: leave its rows out, or "
@@ -825,7 +822,9 @@ class ReweightedClassifier(NeuralNetClassifier):
         """C by class code."""
         counts, labels = self.class_counts_, self.labels_
         if self.class_weight == "balanced":
-            return torch.from_numpy(counts.sum() / (len(counts) * counts))
+            present = counts > 0
+            share = np.divide(counts.sum(), counts, out=np.zeros_like(counts), where=present)
+            return torch.from_numpy(share / np.count_nonzero(present))
         if self.class_weight == "effective-number":
             return effective_number_weights(counts)
         unknown = [label for label in self.class_weight if label not in labels]

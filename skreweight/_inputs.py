@@ -15,7 +15,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, validate_data
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from skreweight.batches import features_of
 from skreweight.validation import HOW_TO_TRANSFORM, shown
@@ -238,6 +238,8 @@ def labels_of(X: Any, y: Any) -> NDArray[Any]:
 
 
 def _labels_of_dataset(dataset: Any) -> Any:
+    if isinstance(dataset, Subset):
+        return np.asarray(_labels_of_dataset(dataset.dataset))[np.asarray(dataset.indices)]
     for name in ("targets", "labels", "y"):
         if getattr(dataset, name, None) is not None:
             return getattr(dataset, name)

@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from skreweight import ReweightedClassifier
 from skreweight._inputs import encode, labels_of, rows_of
@@ -616,6 +618,52 @@ def test_a_module_that_does_not_fit_the_data_leaves_the_estimator_as_it_was(
     np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
+class FailIn(Callback):
+    """As a callback of a user's that breaks in some epoch."""
+
+    def __init__(self, epoch: int = 1) -> None:
+        self.epoch = epoch
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        if len(net.history) == self.epoch:
+            raise RuntimeError("broken")
+
+
+def test_a_fit_that_breaks_in_its_first_epoch_is_undone_and_later_is_kept(
+    X: np.ndarray, y: np.ndarray
+) -> None:
+    clf = classifier("hu").fit(X, y)
+    before = clf.predict_proba(X)
+    clf.set_params(callbacks=[FailIn(1)], random_state=1)
+    with pytest.raises(RuntimeError, match="broken"):
+        clf.fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+    clf.set_params(callbacks=[FailIn(2)])
+    with pytest.raises(RuntimeError, match="broken"):
+        clf.fit(X, y)
+    assert not np.array_equal(clf.predict_proba(X), before)
+
+
+def test_a_fit_that_fails_leaves_an_unfitted_estimator_unfitted(X: np.ndarray, y: np.ndarray) -> None:
+    clf = classifier(class_weight={5: 1.0})
+    with pytest.raises(ValueError, match="class_weight names 5"):
+        clf.fit(X, y)
+    with pytest.raises(NotFittedError):
+        clf.predict(X)
+    clf.set_params(class_weight=None).fit(X, y).predict(X)
+
+
+@pytest.mark.parametrize("weighting", NAMES)
+def test_partial_fit_on_rows_that_lack_a_class(weighting: str, X: np.ndarray, y: np.ndarray) -> None:
+    """As chunks of a stream may; where validation rows are needed, they must be given."""
+    val = {"X_val": X[:12] + 0.5, "y_val": y[:12]} if WEIGHTINGS[weighting].needs_validation else {}
+    clf = classifier(weighting, class_weight="balanced")
+    clf.partial_fit(X[y == 0], y[y == 0], classes=[0, 1], **val)
+    assert np.isfinite(clf.predict_proba(X)).all()
+    clf.partial_fit(X, y, **val)
+    assert clf.classes_.tolist() == [0, 1]
+
+
 # ------------------------------------------------------------------ the pieces
 
 
@@ -647,6 +695,14 @@ def test_labels_of_a_dataset_by_its_attribute(name: str) -> None:
     dataset.__dict__.pop("y")
     setattr(dataset, name, [2, 0, 1])
     assert labels_of(dataset, None).tolist() == [2, 0, 1]
+
+
+def test_labels_of_a_part_of_a_dataset_are_read_without_its_items() -> None:
+    class OnlyLabels(Dataset):
+        targets = torch.tensor([5, 6, 7, 8])
+
+    part = Subset(Subset(OnlyLabels(), [3, 1, 0]), [2, 0])
+    assert labels_of(part, None).tolist() == [5, 8]
 
 
 def test_a_dataset_without_labels() -> None:

@@ -26,7 +26,7 @@ class FiniteGuard:
     Parameters
     ----------
     module : torch.nn.Module
-        Its floating buffers (BatchNorm statistics) are put back as well.
+        Its buffers (BatchNorm statistics) are put back as well.
     optimizer : torch.optim.Optimizer
     policy : {"raise", "skip"}
     """
@@ -36,7 +36,7 @@ class FiniteGuard:
         self.n_skipped = 0
         self._optimizer = optimizer
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._buffers = [b for b in module.buffers() if b.is_floating_point()]
+        self._buffers = list(module.buffers())
         self._saved: list[Tensor] = []
         device = self._parameters[0].device
         self._found = torch.zeros((), dtype=torch.float32, device=device)
@@ -63,8 +63,19 @@ class FiniteGuard:
         """Remember the buffers that a forward pass in training mode changes."""
         self._saved = [b.clone() for b in self._buffers]
 
-    def step(self, loss: Tensor, closure: Any = None) -> None:
-        """Step the optimiser on the gradients in place, if these and the loss are finite."""
+    @property
+    def halted(self) -> Tensor | None:
+        """Flag above 0 from the first bad step on, where nobody looks at it before the epoch's end."""
+        return self._found if self._on_device else None
+
+    def step(self, loss: Tensor, closure: Any = None) -> bool:
+        """Step the optimiser on the gradients in place, if these and the loss are finite.
+
+        Returns
+        -------
+        bool
+            False where the batch is skipped, and whatever follows its step with it.
+        """
         self.count_step()
         # Sets the flag where any number is not finite and never unsets it; the factor 1 changes nothing.
         _check_finite(
@@ -75,16 +86,17 @@ class FiniteGuard:
             self._n_bad.add_(self._found)
             for buffer, saved in zip(self._buffers, self._saved, strict=True):
                 buffer.copy_(torch.where(self._found > 0, saved, buffer))
-            return
+            return True
         if not bool(self._found):
             self._optimizer.step(closure)
-            return
+            return True
         for buffer, saved in zip(self._buffers, self._saved, strict=True):
             buffer.copy_(saved)
         if self.policy == "raise":
             raise NonFiniteError(self._n_steps)
         self.n_skipped += 1
         self._found.zero_()
+        return False
 
     def finish_epoch(self) -> None:
         """Raise `NonFiniteError` if a step of the epoch was not finite; start counting anew."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -49,6 +48,7 @@ class Stages:
         self.net, self.rows, self.trainer = net, rows, trainer
         self.losses, self.plain_loss = losses, plain_loss
         self.last_weights: Tensor | None = None
+        self._has_warned = False
         callbacks = [callback for _, callback in net.callbacks_]
         self._hears_training = any(_hears_batches(c, training=True) for c in callbacks)
         self._hears_validation = any(_hears_batches(c, training=False) for c in callbacks)
@@ -94,7 +94,10 @@ class Stages:
             in_stage_two and own_rows and weighting.changes_weights and weighting.stored_weights is None
         )
         if note_weights and self.last_weights is None:
-            self.last_weights = torch.full((len(self.rows.targets),), math.nan, device=self.rows.device)
+            # A row that stage 2 has not come to (Ctrl-C, drop_last) counts as in stage 1.
+            self.last_weights = torch.ones(
+                len(self.rows.targets), dtype=torch.float64, device=self.rows.device
+            )
         take = trainer.taker(weighting)
         for batch in batches:
             pair = (batch.x, batch.targets)
@@ -132,13 +135,8 @@ class Stages:
         history.record("train_batch_count", n_batches)
         self._record_best("train_loss", float(mean_loss), lower_is_better=True)
         self.trainer.guard.finish_epoch()
-        if self.trainer.guard.n_skipped:
-            warnings.warn(
-                f"Epoch {len(history)}: skipped {self.trainer.guard.n_skipped} batch(es) with a non-finite loss or "
-                "gradient (on_nonfinite='skip').",
-                stacklevel=2,
-            )
-            self.trainer.guard.n_skipped = 0
+        if net.on_nonfinite == "skip":
+            self._record_skipped()
         if self.rows.x_val is not None:
             accuracy, loss, outputs = self._evaluate()
             if self._hears_validation:
@@ -154,6 +152,18 @@ class Stages:
                 self.trainer.diagnostics, net, self.rows, self.last_weights
             ).items():
                 history.record(name, value)
+
+    def _record_skipped(self) -> None:
+        history, n_skipped = self.net.history, self.trainer.guard.n_skipped
+        history.record("n_skipped", n_skipped)
+        self.trainer.guard.n_skipped = 0
+        if n_skipped and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"Epoch {len(history)}: skipped {n_skipped} batch(es) with a non-finite loss or gradient "
+                "(on_nonfinite='skip'). This is said once; history_[:, 'n_skipped'] counts them.",
+                stacklevel=2,
+            )
 
     @torch.no_grad()
     def _evaluate(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -137,8 +137,8 @@ class Trainer:
             parameter.grad = None
         total.backward()
         self._add_penalty(weighting)
-        self._apply(batch, total.detach(), weights, weighting)
-        weighting.after_step(step)
+        if self._apply(batch, total.detach(), weights, weighting):
+            weighting.after_step(step)
         return total.detach(), weights, outputs.detach()
 
     def _step_on_products(self, batch: Batch, weighting: Weighting) -> StepResult:
@@ -150,8 +150,8 @@ class Trainer:
         for parameter, gradient in zip(self.model.parameters, gradients.weighted(weights), strict=True):
             parameter.grad = gradient
         total = torch.dot(weights, step.losses)
-        self._apply(batch, total, weights, weighting)
-        weighting.after_step(step)
+        if self._apply(batch, total, weights, weighting):
+            weighting.after_step(step)
         return total, weights, gradients.outputs.detach()
 
     def _describe(self, batch: Batch, losses: Tensor, gradients: BatchGradients | None = None) -> Step:
@@ -165,6 +165,7 @@ class Trainer:
             gradients=gradients,
             validation=self.validation,
             gradients_now=lambda: self._gradients_in_evaluation(batch),
+            halted=self.guard.halted,
             diagnostics=self.diagnostics,
         )
 
@@ -178,13 +179,13 @@ class Trainer:
             ):
                 parameter.grad = g
 
-    def _apply(self, batch: Batch, loss: Tensor, weights: Tensor, weighting: Weighting) -> None:
+    def _apply(self, batch: Batch, loss: Tensor, weights: Tensor, weighting: Weighting) -> bool:
         if self.on_gradients is not None:
             self.on_gradients(batch)
         closure = None
         if isinstance(self.optimizer, LBFGS):
             closure = self._closure(batch, weights, weighting)
-        self.guard.step(loss, closure)
+        return self.guard.step(loss, closure)
 
     def _closure(self, batch: Batch, weights: Tensor, weighting: Weighting) -> Callable[[], Tensor]:
         """The loss as a line search asks for it: with the weights of the step held fixed."""

@@ -34,6 +34,7 @@ def constraint_step(
     step_size: float | None,
     polyak: float | None,
     share: Tensor | None,
+    halted: Tensor | None = None,
 ) -> ConstraintStep:
     """Move the model's parameters and return by how much the weights move with them.
 
@@ -62,6 +63,8 @@ def constraint_step(
         Backtracking: share of the largest η to try. A step that raises L_val is not taken, and the next one
         tries a quarter of its share; after one that is taken, the next tries twice its share, at most 1. So
         one evaluation of L_val is enough, and no value has to be looked at. None: no backtracking.
+    halted : torch.Tensor, a scalar, or None, default=None
+        No step is taken where this is above 0.
     """
     model = gradients.model
     base = [p.detach() for p in model.parameters]
@@ -81,6 +84,8 @@ def constraint_step(
         taken = loss_after.isfinite()
         if share is not None:
             taken = loss_after <= loss_before
+        if halted is not None:
+            taken = taken & (halted == 0)
         torch._foreach_copy_(
             base, [torch.where(taken, new, old) for new, old in zip(moved, base, strict=True)]
         )

@@ -37,6 +37,9 @@ class Step:
         L_val; only where the weighting has ``needs_validation``.
     gradients_now : callable or None
         Returns the batch's gradients at the parameters as they are when it is called, in evaluation mode.
+    halted : torch.Tensor, a scalar, or None
+        Above 0 once a loss or gradient was not finite: what moves parameters in `after_step` must leave them.
+        None: whoever gets as far as `after_step` may move them.
     diagnostics : dict or None
         Where scalars for the history go, by name; None while nobody asked for them.
     """
@@ -49,6 +52,7 @@ class Step:
     gradients: BatchGradients | None = None
     validation: ValidationLoss | None = None
     gradients_now: Callable[[], BatchGradients] | None = None
+    halted: Tensor | None = None
     diagnostics: dict[str, list[Tensor]] | None = field(default=None)
 
     def times_multiplicity(self, weights: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ class Hu(Weighting):
 
     def start(self, n_rows: int, class_counts: Tensor) -> None:
         """Store the start value for every row."""
-        self.state_ = {"weights": torch.full((n_rows,), float(self.initial_weight)).to(class_counts)}
+        self.state_ = {"weights": class_counts.new_full((n_rows,), float(self.initial_weight))}
 
     def weigh(self, step: Step) -> Tensor:
         """Return the normalised weights after their update on the validation loss."""

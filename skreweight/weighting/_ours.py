@@ -156,6 +156,7 @@ class Ours(Hu):
                 step_size=self.constraint_step_size,
                 polyak=self.polyak,
                 share=share if self.backtrack else None,
+                halted=step.halted,
             )
             share.copy_(moved.share)
             step.note("constraint_step_size", moved.step_size)

@@ -93,8 +93,10 @@ def test_ours_without_constraint_steps_is_hu(
     assert np.array_equal(ours.example_weights_, hu.example_weights_)
 
 
-def test_a_constraint_step_of_size_zero_is_hu() -> None:
-    ours, hu = fitted("ours", weighting__constraint_step_size=0.0), fitted("hu")
+@both_nets
+def test_a_constraint_step_of_size_zero_is_hu(net: dict[str, Any]) -> None:
+    """Its passes leave dropout's draws and BatchNorm's statistics as they were."""
+    ours, hu = fitted("ours", weighting__constraint_step_size=0.0, **net), fitted("hu", **net)
     assert_same(ours, hu)
     assert np.array_equal(ours.example_weights_, hu.example_weights_)
 

@@ -80,14 +80,12 @@ def learn(net: ReweightedClassifier, state: Mapping[str, Any]) -> None:
 def _learned_by(net: ReweightedClassifier) -> dict[str, Any]:
     learned = net.__dict__
     classes, columns = learned.get("classes_inferred_"), learned.get("feature_names_in_")
-    # Until training ends, the weights are those of an earlier fit, if any.
-    hidden = ("example_weights_",) if net._answers_in_codes else ()
     arrays = {
-        name: torch.from_numpy(learned[f"{name}_"])
-        if learned.get(f"{name}_") is not None and f"{name}_" not in hidden
-        else None
+        name: None if learned.get(f"{name}_") is None else torch.from_numpy(learned[f"{name}_"])
         for name in ("class_counts", "validation_indices", "example_weights")
     }
+    if net._answers_in_codes:  # in the middle of training they are still those of an earlier fit
+        arrays["example_weights"] = None
     return {
         "classes": None if classes is None else _plain_list(classes),
         "classes_dtype": None if classes is None else classes.dtype.str,

@@ -232,6 +232,20 @@ def test_schedules_go_on_exactly_from_a_checkpoint(schedule, restart, tmp_path):
         assert whole.history[:, "event_lr"] == resumed.history[:, "event_lr"]
 
 
+def test_a_schedule_goes_on_after_ctrl_c_and_with_other_parameters():
+    class Stop(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 3:
+                raise KeyboardInterrupt
+
+    callbacks = [("rate", LRScheduler(**SCHEDULES["step"])), ("stop", Stop())]
+    net = classifier(callbacks=callbacks, max_epochs=3).fit(X, Y)
+    net.set_params(callbacks__stop=None).partial_fit(X, Y)
+    assert net.history[:, "event_lr"] == [0.1 / 2**k for k in range(5)]
+    net.set_params(callbacks__rate__gamma=1.0, max_epochs=2).partial_fit(X, Y)
+    assert net.history[-1, "event_lr"] == net.history[-2, "event_lr"]
+
+
 # ---------------------------------------------------------------- scoring
 
 

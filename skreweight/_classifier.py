@@ -35,6 +35,7 @@ from skreweight._inputs import (
     is_dataset,
     labels_of,
     learn_columns_of_dataset,
+    n_rows_of,
     rows_of,
     stack_items,
     validation_rows_of,
@@ -599,8 +600,8 @@ class ReweightedClassifier(NeuralNetClassifier):
         """Go on training from where it stands.
 
         What is left of both stages is trained (after Ctrl-C, early stopping or `load_params` with
-        ``f_weighting``, exactly where it stopped); ``max_epochs`` more of stage 2 when nothing is. The first
-        call begins like `fit`. Stored weights stay with their rows if X has as many rows as before; otherwise
+        ``f_weighting``, exactly where it stopped; an epoch that was cut short begins again); ``max_epochs``
+        more of stage 2 when nothing is, with a new search for the best of them. The first call begins like `fit`. Stored weights stay with their rows if X has as many rows as before; otherwise
         they begin anew.
 
         Parameters
@@ -660,7 +661,7 @@ class ReweightedClassifier(NeuralNetClassifier):
         else:
             features = rows_of(self, X, reset=reset, allow_nd=self.module is not None)
         labels = labels_of(X, y)
-        n_rows = len(features) if not isinstance(features, dict) else len(next(iter(features.values())))
+        n_rows = n_rows_of(features)
         if len(labels) != n_rows:
             raise ValueError(
                 f"Found input variables with inconsistent numbers of samples: [{n_rows}, {len(labels)}]"
@@ -698,8 +699,8 @@ class ReweightedClassifier(NeuralNetClassifier):
         else:
             x_val = validation_rows_of(self, X_val, allow_nd=self.module is not None)
         codes = encode(labels, self.labels_, "y_val")
-        if isinstance(x_val, Tensor) and len(x_val) != len(codes):
-            raise ValueError(f"X_val has {len(x_val)} rows, y_val {len(codes)}: they must agree.")
+        if n_rows_of(x_val) != len(codes):
+            raise ValueError(f"X_val has {n_rows_of(x_val)} rows, y_val {len(codes)}: they must agree.")
         validation.check_given_codes(codes, self.labels_)
         if (
             isinstance(features, Tensor)
@@ -773,12 +774,12 @@ class ReweightedClassifier(NeuralNetClassifier):
             cuda_graph=self.cuda_graph,
         )
         progress = self.progress_
-        n_epochs = progress.epochs_to_go(self.warmup_epochs, self.max_epochs)
-        progress.go_on(self.module_)
         datasets = self._datasets_for_callbacks(rows)
         with self._answering_in_codes():
             with schedules_going_on(self):
-                self.notify("on_train_begin", X=X, y=y)
+                self.notify("on_train_begin", X=X, y=y)  # LoadInitState may load a checkpoint here
+            n_epochs = progress.epochs_to_go(self.warmup_epochs, self.max_epochs)
+            progress.go_on(self.module_)
             stages = Stages(self, rows, trainer, (stage_one_loss, weighted_loss), plain_loss)
             try:
                 with progress.generators(device):
@@ -887,7 +888,7 @@ class ReweightedClassifier(NeuralNetClassifier):
         by_batch = cast_by_batch(x, dtype)
         if not by_batch:
             x = cast_like(x, dtype)
-        n_rows = len(x) if isinstance(x, Tensor) else len(next(iter(x.values())))
+        n_rows = n_rows_of(x)
         dummy = torch.zeros(n_rows, dtype=torch.int64, device=self.device)
         size = max(PREDICTION_ROWS, self.get_params_for("iterator_valid").get("batch_size", self.batch_size))
         self._set_training(False)

@@ -95,6 +95,11 @@ def _about_text(X: Any, error: ValueError) -> str:
     )
 
 
+def n_rows_of(x: Any) -> int:
+    """Return the number of rows of a tensor, a Dataset or a mapping of tensors."""
+    return len(next(iter(x.values())) if isinstance(x, Mapping) else x)
+
+
 def tensor_of(array: NDArray[Any]) -> Tensor:
     """Return an array as a tensor on the same memory, except that Fortran order is laid out by rows."""
     is_mapped = _is_memory_mapped(array)

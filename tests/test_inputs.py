@@ -309,6 +309,8 @@ def test_a_dict_of_arrays(weighting: str, X: np.ndarray, y: np.ndarray) -> None:
     assert clf.fit(given, y).predict_proba(given).shape == (60, 2)
     assert clf.fit(given, y, X_val=other, y_val=y[:12]).predict(other).shape == (12,)
     assert not hasattr(clf, "n_features_in_")
+    with pytest.raises(ValueError, match="X_val has 12 rows, y_val 10"):
+        clf.fit(given, y, X_val=other, y_val=y[:10])
 
 
 # ------------------------------------------------------------------ labels

@@ -234,7 +234,7 @@ BAD: dict[str, tuple[Any, str]] = {
         r"X_val cannot be used.*3 features.*4 features.*transform_input=\['X_val'\].*set_fit_request",
     ),
     "text": (
-        lambda X, y: {"X_val": pd.DataFrame(X).astype(object).replace(X[0, 0], "red"), "y_val": y},
+        lambda X, y: {"X_val": pd.DataFrame([[*row[:3], "red"] for row in X]), "y_val": y},
         "X_val cannot be used.*text where numbers belong.*transform_input",
     ),
     "NaN": (lambda X, y: {"X_val": _spoil(X, np.nan), "y_val": y}, "X_val cannot be used.*NaN"),

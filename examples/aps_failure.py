@@ -223,8 +223,8 @@ def draw_figure(path, title, results, y_test):
         left.plot(recall, precision, color=color, label=label, lw=1.6, drawstyle="steps-post")
     left.axhline((y_test == "pos").mean(), color="0.7", lw=1, ls=":")
     left.set(xlabel="recall of the failures", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
-    left.set_title("Precision and recall on the test rows (average precision)", fontsize=11)
-    left.legend(frameon=False, fontsize=9, loc="lower left")
+    left.set_title("Precision and recall on the test rows, first seed (average precision)", fontsize=11)
+    left.legend(frameon=False, fontsize=9, loc="upper right")
 
     learned = [name for name in COLORS if name not in ("none", "two-phase")]
     for position, name in enumerate(learned):

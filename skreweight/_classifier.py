@@ -601,8 +601,8 @@ class ReweightedClassifier(NeuralNetClassifier):
 
         What is left of both stages is trained (after Ctrl-C, early stopping or `load_params` with
         ``f_weighting``, exactly where it stopped; an epoch that was cut short begins again); ``max_epochs``
-        more of stage 2 when nothing is, with a new search for the best of them. The first call begins like `fit`. Stored weights stay with their rows if X has as many rows as before; otherwise
-        they begin anew.
+        more of stage 2 when nothing is, with a new search for the best of them. The first call begins like
+        `fit`. Stored weights stay with their rows if X has as many rows as before; otherwise they begin anew.
 
         Parameters
         ----------

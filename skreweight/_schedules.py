@@ -32,12 +32,13 @@ def schedules_of(net: ReweightedClassifier) -> dict[str, dict[str, Any]]:
 @contextmanager
 def schedules_going_on(net: ReweightedClassifier) -> Iterator[None]:
     """Context for the start of training: schedules that ran before, or were loaded, go on where they stood."""
-    states = {**schedules_of(net), **net.progress_.schedules}
-    net.progress_.schedules = {}
+    states = schedules_of(net)
     groups = net.optimizer_.param_groups
     before = [{k: v for k, v in group.items() if k != "params"} for group in groups]
     yield
-    going_on = [(c, states[name]) for name, c in net.callbacks_ if name in states]
+    states |= net.progress_.schedules  # a callback may have loaded a checkpoint just now
+    net.progress_.schedules = {}
+    going_on = [(c, states[n]) for n, c in net.callbacks_ if n in states and isinstance(c, LRScheduler)]
     for callback, state in going_on:
         callback.lr_scheduler_.load_state_dict(state)
     if going_on:  # making a scheduler has moved the learning rates
@@ -65,6 +66,6 @@ def _plain(value: Any) -> Any:
         items = {k: _plain(v) for k, v in value.items()}
         return {k: v for k, v in items.items() if v is not _DROPPED}
     if isinstance(value, list | tuple):
-        items_ = [_plain(v) for v in value]
-        return _DROPPED if any(v is _DROPPED for v in items_) else type(value)(items_)
+        entries = [_plain(v) for v in value]
+        return _DROPPED if any(v is _DROPPED for v in entries) else type(value)(entries)
     return _DROPPED

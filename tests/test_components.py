@@ -57,7 +57,7 @@ def assert_trained(net, X, y):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("weighting", ["none", "two-phase", "absgd", "ours"])
+@pytest.mark.parametrize("weighting", ["two-phase", "ours"])
 def test_optimizers(optimizer, weighting):
     assert_trained(classifier(weighting, optimizer=getattr(torch.optim, optimizer)), X, Y)
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import make_classification
-from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LoadInitState, LRScheduler
 from skorch.exceptions import DeviceWarning
 from torch import nn
 
@@ -192,7 +192,7 @@ def saved(net, folder, files=FILES):
 
 
 @ALL
-@pytest.mark.parametrize("keep_best", ["epoch", "step", False])
+@pytest.mark.parametrize("keep_best", ["epoch", pytest.param("step", marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("epoch", [1, 4], ids=["stage 1", "stage 2"])
 def test_partial_fit_goes_on_exactly_from_a_checkpoint(weighting, keep_best, epoch, tmp_path):
     files = {}
@@ -309,6 +309,15 @@ def test_checkpoint_callback_saves_and_loads_the_weighting(weighting, tmp_path):
     fresh.partial_fit(X, Y)
 
 
+def test_load_init_state_trains_what_is_left(tmp_path):
+    keep = Checkpoint(monitor=None, f_weighting="w.pt", dirname=str(tmp_path))
+    whole = classifier("hu").fit(X, Y)
+    classifier("hu", callbacks=[keep, At(3, interrupt)]).fit(X, Y)
+    resumed = classifier("hu", callbacks=[LoadInitState(keep)]).fit(X, Y)
+    assert resumed.history[:, "stage"] == [1, 1, 2, 2, 2]
+    assert_same(whole, resumed)
+
+
 # ---------------------------------------------------------------- interruptions
 
 
@@ -332,7 +341,7 @@ def test_ctrl_c_leaves_a_consistent_estimator(weighting, epoch, batch):
 
 
 @ALL
-@pytest.mark.parametrize("keep_best", ["epoch", False])
+@pytest.mark.parametrize("keep_best", ["epoch", pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("epoch", [1, 2, 4])
 def test_partial_fit_after_ctrl_c_at_the_end_of_an_epoch_is_exact(weighting, keep_best, epoch):
     whole = classifier(weighting, keep_best=keep_best).fit(X, Y)

@@ -1,9 +1,10 @@
-"""The command line of ``benchmarks/speed.py``."""
+"""Time per epoch and memory of skreweight, side by side with what users would otherwise take."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +16,9 @@ import torch
 from benchmarks.timing import report
 from benchmarks.timing.contestants import FLOOR, contestants
 from benchmarks.timing.epochs import CLOCKS, measure
+from benchmarks.timing.memory import N_COLUMNS, cases, measure_memory
 from benchmarks.timing.problems import problems
+from benchmarks.timing.validation_size import measure_sizes, sizes
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,39 +26,70 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="Full backward hook is firing")  # BackPACK's hooks
-    device = torch.device(options.device)
+    if options.quick:
+        options.rounds = 1
     figures: dict[str, Any] = {}
-    parts = [_epochs(options, device, figures)]
-    facts = report.machine(device)
-    facts["clock"] = options.clock
-    figures["machine"] = facts
-    print("\n\n".join([report.machine_lines(facts), *parts]))
+    measurements = {"epochs": _epochs, "memory": _memory, "validation": _validation}
+    chosen = [name for name in ("memory", "validation") if getattr(options, name)] or ["epochs"]
+    for name in chosen:
+        measurements[name](options, figures)
+    facts = {**report.machine(torch.device(options.device)), "clock": options.clock}
+    print(report.machine_lines(facts))
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps({"machine": facts, **figures}, indent=1) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks/speed.py", description=__doc__)
+    parser.add_argument("--memory", action="store_true", help="peak memory and time as rows grow, instead")
+    parser.add_argument("--validation", action="store_true", help="time as validation rows grow, instead")
     parser.add_argument("--problems", nargs="+", choices=list(problems()), default=list(problems()))
     parser.add_argument("--only", nargs="+", choices=list(contestants()), help="contestants beside the floor")
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds after one of warm-up")
+    parser.add_argument("--rows", type=int, help="another number of rows: shorter turns")
     parser.add_argument("--quick", action="store_true", help="tiny problems and one round: tries the script")
     parser.add_argument(
-        "--clock", choices=list(CLOCKS), default="wall", help="cpu: where the machine is shared"
+        "--clock", choices=list(CLOCKS), default="wall", help="cpu: processor time, for a busy machine"
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="also write every round to this file")
     return parser
 
 
-def _epochs(options: argparse.Namespace, device: torch.device, figures: dict[str, Any]) -> str:
+def _epochs(options: argparse.Namespace, figures: dict[str, Any]) -> None:
     chosen = [c for c in contestants().values() if not options.only or c.name in (FLOOR, *options.only)]
-    parts = []
     figures["epochs"] = []
     for name in options.problems:
-        problem = problems(quick=options.quick)[name]
-        n_rounds = 1 if options.quick else options.rounds
-        lines = measure(problem, chosen, n_rounds=n_rounds, device=device, clock=options.clock)
+        problem = problems(quick=options.quick, n_rows=options.rows)[name]
+        lines = measure(
+            problem,
+            chosen,
+            n_rounds=options.rounds,
+            device=torch.device(options.device),
+            clock=options.clock,
+        )
         figures["epochs"] += [asdict(line) for line in lines]
-        parts.append(report.epochs_table(problem, lines))
-    return "\n\n".join(parts)
+        print(report.epochs_table(problem.title, lines), end="\n\n", flush=True)
+
+
+def _memory(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    found = []
+    for case in cases(quick=options.quick):
+        print(case, file=sys.stderr)
+        found.append(measure_memory(case))
+    figures["memory"] = [asdict(f) for f in found]
+    title = f"### Memory of a fit on N × {N_COLUMNS} rows"
+    print(title, report.memory_table(found), sep="\n\n", end="\n\n", flush=True)
+
+
+def _validation(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    problem = problems(quick=options.quick, n_rows=options.rows)["mlp"]
+    lines = measure_sizes(
+        problem,
+        sizes(quick=options.quick),
+        n_rounds=options.rounds,
+        device=torch.device(options.device),
+        clock=options.clock,
+    )
+    figures["validation"] = [asdict(line) for line in lines]
+    print(report.epochs_table(f"Validation rows, {problem.title}", lines), end="\n\n", flush=True)

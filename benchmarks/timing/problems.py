@@ -71,6 +71,7 @@ class Data:
     y: Tensor = field(init=False)
     x_val: Tensor = field(init=False)
     y_val: Tensor = field(init=False)
+    _centres: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         p = self.problem
@@ -81,10 +82,16 @@ class Data:
         self.y = torch.multinomial(shares, p.n_rows, replacement=True, generator=generator)
         self.y[: p.n_classes] = torch.arange(p.n_classes)  # every class is there
         self.x = centres[self.y] + torch.randn(p.n_rows, *p.shape, generator=generator)
-        self.y_val = torch.arange(p.n_classes).repeat(VALIDATION_ROWS_PER_CLASS)
-        self.x_val = centres[self.y_val] + torch.randn(len(self.y_val), *p.shape, generator=generator)
-        for name in ("x", "y", "x_val", "y_val"):
-            setattr(self, name, getattr(self, name).to(self.device))
+        self.x, self.y = self.x.to(self.device), self.y.to(self.device)
+        self._centres = centres
+        self.x_val, self.y_val = self.validation_rows(VALIDATION_ROWS_PER_CLASS * p.n_classes)
+
+    def validation_rows(self, n_rows: int) -> tuple[Tensor, Tensor]:
+        """Return balanced validation rows and their labels."""
+        generator = torch.Generator().manual_seed(1)
+        y = torch.arange(n_rows) % self.problem.n_classes
+        x = self._centres[y] + torch.randn(n_rows, *self.problem.shape, generator=generator)
+        return x.to(self.device), y.to(self.device)
 
     def module(self) -> nn.Module:
         torch.manual_seed(0)
@@ -105,9 +112,17 @@ def _mlp(name: str, sizes: tuple[int, ...], n_rows: int, batch_size: int) -> Pro
     )
 
 
-def problems(*, quick: bool = False) -> dict[str, Problem]:
-    """Return the problems by name; `quick` makes them tiny, to try the script itself."""
-    rows, images = (256, 64) if quick else (20_000, 2_000)
+def problems(*, quick: bool = False, n_rows: int | None = None) -> dict[str, Problem]:
+    """Return the problems by name.
+
+    Parameters
+    ----------
+    quick : bool, default=False
+        Tiny problems, to try the script itself.
+    n_rows : int or None, default=None
+        Another number of rows for all: short epochs that take turns more often on a busy machine.
+    """
+    rows, images = (256, 64) if quick else (n_rows or 20_000, n_rows or 512)
     small, large = (32, 64) if quick else (128, 1024)
     found = [
         _mlp("mlp", (171, 100, 100, 2), rows, small),

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing.epochs import Line
-from benchmarks.timing.problems import Problem
+from benchmarks.timing.memory import MemoryFigures
 
 _PACKAGES = ("skreweight", "torch", "skorch", "scikit-learn", "numpy", "absgd", "backpack-for-pytorch")
 
@@ -59,8 +59,8 @@ def table(header: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def epochs_table(problem: Problem, lines: list[Line]) -> str:
-    """Return one problem's figures."""
+def epochs_table(title: str, lines: list[Line]) -> str:
+    """Return the figures of one problem."""
     rows = []
     for line in lines:
         fixed = line.fixed_milliseconds
@@ -76,4 +76,35 @@ def epochs_table(problem: Problem, lines: list[Line]) -> str:
             ]
         )
     header = ["", "ratio to the loop", "lowest to highest", "ms per epoch", "fit besides epochs, ms"]
-    return f"### {problem.title}\n\n{table(header, rows)}"
+    return f"### {title}\n\n{table(header, rows)}"
+
+
+def memory_table(figures: Iterable[MemoryFigures]) -> str:
+    """Return what fits took as rows grow."""
+    rows = []
+    for f in figures:
+        case = f.case
+        rows.append(
+            [
+                f"{case.n_rows:,} rows, {case.dtype}{', memory-mapped' if case.storage != 'array' else ''}, "
+                f"{case.weighting}, validation rows: {case.carving}",
+                f"{f.array_mb:.0f}",
+                f"{f.peak_mb:.1f}",
+                f"{f.peak_mb / f.array_mb:.2f}",
+                f"{f.own_peak_mb:.1f}",
+                f"{f.epoch_seconds:.2f}",
+                f"{1e6 * f.epoch_seconds / case.n_rows:.2f}",
+                f"{f.fixed_seconds:.2f}",
+            ]
+        )
+    header = [
+        "",
+        "X, MB",
+        "peak above before, MB",
+        "over X",
+        "without pages of files, MB",
+        "s per epoch",
+        "µs per row",
+        "fit besides epochs, s",
+    ]
+    return table(header, rows)

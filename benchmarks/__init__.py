@@ -1,0 +1,1 @@
+"""Measurements: speed beside other packages, and the papers' tables."""

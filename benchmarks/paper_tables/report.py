@@ -1,0 +1,177 @@
+"""A table as Markdown, CSV and figure."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from benchmarks.paper_tables import ranks
+from benchmarks.paper_tables.published import PUBLISHED
+from benchmarks.paper_tables.selection import (
+    best_on_test,
+    best_on_validation,
+    mean_and_std,
+    tuned,
+    with_tuned_rows,
+)
+from benchmarks.paper_tables.tables import TABLES
+
+METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "g_mean": "G-mean",
+    "average_precision": "average precision",
+}
+PACKAGES = ("skreweight", "torch", "skorch", "scikit-learn", "imbalanced-learn", "numpy")
+
+
+def write_report(table: str, rows: pd.DataFrame, out: Path, command: str) -> Path:
+    """Write ``<table>.md``, ``<table>_summary.csv`` and ``<table>.png``; return the Markdown file's path."""
+    make = _benchmark_body if table == "benchmark" else _table_body
+    body, summary = make(table, rows, out)
+    summary.to_csv(out / f"{table}_summary.csv", index=False, float_format="%.4f")
+    path = out / f"{table}.md"
+    path.write_text(f"# {TABLES[table].title}\n\n{_about(rows, command)}\n{body}{_failures(rows)}")
+    return path
+
+
+def _about(rows: pd.DataFrame, command: str) -> str:
+    """How, when and on what the table was made."""
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (
+        f"`{command}`\n\n"
+        f"{date.today().isoformat()}; {rows['seed'].nunique()} seeds, {len(rows)} fits, "
+        f"{rows['seconds'].sum() / 60:.0f} minutes of fitting in all; {platform.machine()}, {cores} cores, "
+        f"{device}; Python {platform.python_version()}, {versions}.\n"
+    )
+
+
+def _table_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.DataFrame]:
+    everything = with_tuned_rows(rows, TABLES[table].tuned)
+    validated = rows["val_accuracy"].notna().any()
+    honest, papers_way = best_on_validation(everything), best_on_test(everything)
+    n_settings = everything.groupby(["task", "method"])["config"].nunique()
+    parts, summaries = [], []
+    for task in rows["task"].unique():
+        columns = {}
+        if validated:
+            columns = {name: _cells(honest, task, key) for key, name in METRICS.items()}
+        columns["accuracy, setting chosen on test"] = _cells(papers_way, task, "accuracy")
+        columns["settings"] = n_settings[task].astype(str)
+        published = PUBLISHED.get(table, {}).get(task)
+        if published:
+            columns["published accuracy"] = pd.Series({m: _cell(*figure) for m, figure in published.items()})
+        methods = everything.loc[everything["task"] == task, "method"].unique()
+        block = pd.DataFrame(columns).reindex(methods).fillna("–")
+        parts.append(f"## {task}\n\n{_markdown(block)}\n")
+        summaries.append(_summary(honest, task, "validation"))
+        summaries.append(_summary(papers_way, task, "test"))
+    _plot_accuracy(honest if validated else papers_way, PUBLISHED.get(table, {}), out / f"{table}.png")
+    legend = (
+        "Per cent, mean ± standard deviation over seeds. Each seed draws its own rows; every column but the one "
+        "labelled so is of the setting that was best on the seed's validation rows (accuracy, then loss). "
+        "Settings chosen on test are what the paper reports, and too good.\n\n"
+    )
+    return legend + "\n".join(parts), pd.concat(summaries, ignore_index=True)
+
+
+def _cells(chosen: pd.DataFrame, task: str, metric: str) -> pd.Series:
+    figures = mean_and_std(chosen, metric).loc[task]
+    return figures.apply(lambda row: _cell(row["mean"], row["std"]) if row["n"] else "failed", axis=1)
+
+
+def _cell(mean: float, std: float = float("nan")) -> str:
+    return f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f} ± {std:.1f}"
+
+
+def _summary(chosen: pd.DataFrame, task: str, chosen_on: str) -> pd.DataFrame:
+    parts = [
+        mean_and_std(chosen, key).loc[task].reset_index().assign(task=task, chosen_on=chosen_on, metric=key)
+        for key in METRICS
+    ]
+    return pd.concat(parts)[["task", "method", "chosen_on", "metric", "mean", "std", "n"]]
+
+
+def _markdown(block: pd.DataFrame) -> str:
+    lines = [["method", *block.columns], ["---"] * (1 + block.shape[1])]
+    lines += [[name, *cells] for name, *cells in block.itertuples()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _failures(rows: pd.DataFrame) -> str:
+    failed = rows[rows["error"].fillna("") != ""]
+    if failed.empty:
+        return ""
+    lines = [
+        f"- {row.task}, {row.method} {row.config}, seed {row.seed}: {row.error}"
+        for row in failed.itertuples()
+    ]
+    return "\n## Failures\n\n" + "\n".join(lines) + "\n"
+
+
+def _plot_accuracy(chosen: pd.DataFrame, published: dict[str, dict[str, tuple]], path: Path) -> None:
+    """Draw accuracy with its standard deviation, the published figures as crosses."""
+    figures = mean_and_std(chosen, "accuracy")
+    tasks = figures.index.get_level_values("task").unique()
+    figure = MatplotlibFigure(figsize=(4.2 * len(tasks) + 2, 5.5), layout="constrained")
+    axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    for axis, task in zip(axes, tasks, strict=True):
+        block = figures.loc[task].iloc[::-1]
+        axis.errorbar(block["mean"], block.index, xerr=block["std"].fillna(0), fmt="o", capsize=3)
+        theirs = {m: f[0] for m, f in published.get(task, {}).items() if m in block.index}
+        if theirs:
+            axis.plot(list(theirs.values()), list(theirs), "x", color="tab:red", label="published")
+            axis.legend()
+        axis.set(title=task, xlabel="test accuracy, %")
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def _benchmark_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.DataFrame]:
+    """Average ranks by metric and decision, and every set's scores."""
+    decisions = {"default decision": rows, "threshold tuned on validation rows": tuned(rows)}
+    panels: dict[str, pd.DataFrame] = {}
+    for decision, decided in decisions.items():
+        for key in ("g_mean", "macro_f1"):
+            panels[f"{METRICS[key]}, {decision}"] = _scores(decided, key)
+    panels[METRICS["average_precision"]] = _scores(rows, "average_precision")
+    columns = {title: ranks.average_ranks(scores) for title, scores in panels.items()}
+    order = rows["method"].unique()
+    block = pd.DataFrame(columns).loc[order].map("{:.1f}".format)
+    n_methods, n_sets = len(order), len(next(iter(panels.values())))
+    text = (
+        f"Average ranks over {n_sets} sets (1 is best), of the mean over folds. Two methods differ at the level "
+        f"of 5 % where their ranks differ by more than {ranks.critical_difference(n_methods, n_sets):.1f} "
+        f"(Nemenyi).\n\n{_markdown(block)}\n"
+    )
+    for title, scores in panels.items():
+        p = (
+            f"Friedman p = {ranks.friedman_p(scores):.2g}"
+            if min(n_sets, n_methods) > 2
+            else "too few to test"
+        )
+        text += f"## {title} ({p})\n\n{_markdown(scores.T.map(lambda v: f'{100 * v:.1f}'))}\n"
+    if n_methods > 1:
+        ranks.plot_ranks(panels, out / f"{table}.png")
+    summary = pd.concat(
+        scores.reset_index().melt("task", value_name="mean").assign(metric=title)
+        for title, scores in panels.items()
+    )
+    return text, summary
+
+
+def _scores(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return means over folds, one row per set and one column per method; a failed fit counts as 0."""
+    filled = best_on_validation(rows).fillna({metric: 0.0})
+    scores = filled.pivot_table(index="task", columns="method", values=metric, sort=False)
+    scores.columns.name = None
+    return scores[list(rows["method"].unique())]

@@ -1,0 +1,111 @@
+"""The tables by name: tasks (columns of a paper's table), methods (its rows) and how a draw is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.paper_tables import protocols, recipes
+from benchmarks.paper_tables.experiments import Experiment
+from benchmarks.paper_tables.methods import BENCHMARK_METHODS, IMAGE_METHODS, LIU_METHODS, QI_METHODS, TUNED
+from benchmarks.paper_tables.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Table:
+    """``tasks`` maps a task's name to its protocol and the recipe of a grid."""
+
+    title: str
+    tasks: dict[str, tuple[Callable[..., protocols.Data], Callable[[str], Recipe]]]
+    methods: tuple[str, ...]
+    tuned: tuple[str, ...] = ()
+
+    def experiment(self, task: str, seed: int, grid: str, data_home: str | None) -> Experiment:
+        """Draw the rows of a seed."""
+        protocol, recipe = self.tasks[task]
+        return Experiment(protocol(data_home=data_home, seed=seed), recipe(grid), seed)
+
+
+def _same(recipe: Callable[[], Recipe]) -> Callable[[str], Recipe]:
+    return lambda grid: recipe()
+
+
+def _aps(imputation: str, scaling: str) -> Any:
+    return partial(protocols.aps_failure, imputation=imputation, scaling=scaling), _same(recipes.aps)
+
+
+def _text(k: int, n_rare: int, n_common: int) -> dict[str, Any]:
+    """The small network on embeddings as they are, and the paper's on standardised ones."""
+    draw = partial(protocols.sentences, k=k, n_rare=n_rare, n_common=n_common)
+    ratio = f"{n_rare}:{n_common}"
+    return {
+        ratio: (partial(draw, standardised=False), _same(recipes.small_text)),
+        f"{ratio}, TextFCN": (partial(draw, standardised=True), _same(recipes.text)),
+    }
+
+
+def _apples(n_rare: int) -> Any:
+    return partial(protocols.apple_or_fish, n_rare=n_rare, n_common=400), recipes.apples
+
+
+def _long_tail() -> dict[str, Any]:
+    """The whole table wants a GPU; without one a stand-in shows that everything runs."""
+    if torch.cuda.is_available():
+        return {"long-tailed, ratio 100": (protocols.long_tailed_cifar, recipes.long_tail)}
+    stand_in = partial(protocols.long_tailed_cifar, share=0.004)
+    return {"stand-in (no GPU)": (stand_in, lambda grid: recipes.long_tail("quick"))}
+
+
+BENCHMARK_SETS = (
+    "ecoli",
+    "satimage",
+    "abalone",
+    "sick_euthyroid",
+    "us_crime",
+    "oil",
+    "wine_quality",
+    "letter_img",
+    "yeast_me2",
+    "mammography",
+)
+
+_TUNED_ROWS = tuple(TUNED)
+
+TABLES: dict[str, Table] = {
+    "liu9": Table(
+        "APS failure, 10 : 10000 (Liu et al., Table 9)",
+        {
+            "class-mean imputation, min-max": _aps("class-mean", "min-max"),
+            "mean imputation, min-max": _aps("mean", "min-max"),
+            "mean imputation, quantile": _aps("mean", "quantile"),
+        },
+        LIU_METHODS,
+        _TUNED_ROWS,
+    ),
+    "liu5": Table(
+        "SST-2 sentence embeddings (Liu et al., Table 5)",
+        {**_text(2, 10, 1000), **_text(2, 20, 1000), **_text(2, 100, 1000)},
+        LIU_METHODS,
+        _TUNED_ROWS,
+    ),
+    "liu4": Table("SST-5 sentence embeddings (Liu et al., Table 4)", _text(5, 50, 500), LIU_METHODS),
+    "liu6": Table(
+        "CIFAR-100 apples and fish (Liu et al., Table 6)",
+        {f"{n}:400": _apples(n) for n in (4, 8, 40)},
+        IMAGE_METHODS,
+        _TUNED_ROWS,
+    ),
+    "qi1": Table("Long-tailed CIFAR-10 (Qi et al., Tables 1 and 2)", _long_tail(), QI_METHODS),
+    "benchmark": Table(
+        "imbalanced-learn's benchmark, five folds",
+        {
+            name: (partial(protocols.benchmark_fold, name=name), _same(recipes.tabular))
+            for name in BENCHMARK_SETS
+        },
+        BENCHMARK_METHODS,
+    ),
+}

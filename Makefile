@@ -51,7 +51,7 @@ bench: $(BENCH_STAMP) ## time per epoch beside the peers
 	$(BIN)/python benchmarks/speed.py
 
 docs: $(DOCS_STAMP) ## the documentation as HTML in docs/_build
-	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build
+	$(BIN)/sphinx-build -q docs docs/_build
 	@echo "docs/_build/index.html"
 
 install: $(STAMP) ## set up the environment and nothing else

@@ -14,6 +14,6 @@ extensions = [
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
 
-# skorch and torch document what they bring; our pages show what is ours.
-numpydoc_show_class_members = False
+numpydoc_show_class_members = False  # autosummary lists them
+suppress_warnings = ["ref.ref"]  # inherited docstrings refer to the manuals of scikit-learn and skorch
 myst_heading_anchors = 3

@@ -71,7 +71,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(
     name=st.sampled_from(["hu", "ours"]),
     options=SETTINGS,
@@ -94,7 +94,7 @@ def test_stored_weights(name: str, options: dict[str, Any], lr: float, scale: fl
         assert total == pytest.approx(1, rel=1e-9) or (total == 0 and options["floor"] == 0)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     name=st.sampled_from(["none", "proportion", "ren", "absgd"]),
     lr=st.floats(1e-6, 2),
@@ -187,29 +187,6 @@ class TestNormalized:
         raw = torch.tensor([total / 2, total / 2], dtype=torch.float64)
         assert normalized(raw, "linear", 1.0, None).tolist() == [0.0, 0.0]
         assert normalized(raw + 1e-8, "linear", 1.0, None).tolist() == pytest.approx([0.5, 0.5])
-
-
-def test_ours_moves_the_normalised_weights_by_what_the_constraint_step_says() -> None:
-    """Eq. 8 is about normalised weights: w' = w + ηu before the stored ones are put back to the floor."""
-    for normalization in ("linear", "softmax"):
-        weighting = get_weighting(
-            "ours",
-            normalization=normalization,
-            temperature=2.0,
-            step_size=0.0,
-            decay=1.0,
-            floor=0.0,
-            initial_weight=1.0,
-            polyak=1e-3,
-        )
-        one_step = OneStep(weighting)
-        rows = torch.arange(16)
-        one_step(rows)
-        after = normalized(weighting.stored_weights[rows], normalization, 2.0, None)
-        moved = after - 1 / 16
-        assert 0 < moved.abs().max() < 1e-2
-        # Rows that pull against the validation rows lose weight, the others gain: the signs of u.
-        assert moved.min() < 0 < moved.max()
 
 
 @pytest.mark.parametrize("name", [n for n, kind in WEIGHTINGS.items() if kind().get_params()])

@@ -68,7 +68,7 @@ class SlowOurs:
             h = 1 / (oracles.gauss_newton_diagonal(self.model, X, y, PLAIN, inner) + 1e-2)
             value, slope = self.validation(theta)
             u = F.mT @ (h * slope)
-            eta = min(self.limit, (0.5 if self.backtrack else 0.1) * value / (u @ u)) * self.share
+            eta = min(self.limit, (0.5 if self.backtrack else 0.01) * value / (u @ u)) * self.share
             moved = theta - eta * h * (F @ u)
             taken = not self.backtrack or self.validation(moved, slope=False)[0] <= value
             self.shares_seen.add(self.share)
@@ -106,15 +106,15 @@ def test_against_the_algorithm_box(normalization: str, n_steps: int, limit: floa
         weighting__lp_coef=0.01,
         weighting__n_constraint_steps=n_steps,
         weighting__constraint_step_size=None if limit == torch.inf else limit,
-        weighting__polyak=0.5 if backtrack else 0.1,
+        weighting__polyak=0.5 if backtrack else 0.01,
         weighting__damping=1e-2,
         weighting__backtrack=backtrack,
         validation_data=(golden.Xv.numpy(), golden.yv.numpy()),
     )
     for step, rows in enumerate(golden.idx):
         w = slow.step(rows)
-        # Differences of rounding grow with the steps: 1e-10 at first.
-        rtol = 1e-10 * 10 ** (5 * step / 19)
+        # Long unguarded steps would amplify differences of rounding; so do these, a little.
+        rtol = 1e-10 * 10 ** (2 * step / 19)
         np.testing.assert_allclose(used[step], w, rtol=rtol, atol=1e-13)
         np.testing.assert_allclose(recorder.stored[step], slow.stored, rtol=rtol, atol=1e-13)
         found = np.concatenate([recorder.parameters[step][name].ravel() for name in ("W1", "b1", "W2", "b2")])

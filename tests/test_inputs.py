@@ -515,7 +515,7 @@ MISSPELT: dict[str, tuple[dict[str, Any], str]] = {
         {"weighting__dekay": 2.0},
         "'hu' has no parameter 'dekay': did you mean weighting__decay[?]",
     ),
-    "of another weighting": ({"weighting__lam": 2.0}, "belongs to 'absgd': reset it when switching"),
+    "of another weighting": ({"weighting__lam": 2.0}, "belongs to 'absgd': set it with that method only"),
     "of the optimiser": ({"optimizer__wieght_decay": 0.1}, "did you mean optimizer__weight_decay[?]"),
     "of the criterion": ({"criterion__label_smothing": 0.1}, "did you mean criterion__label_smoothing[?]"),
     "of the batches": ({"iterator_train__shufle": False}, "iterator_train__shufle"),

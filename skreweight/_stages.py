@@ -83,7 +83,8 @@ class Stages:
         self, batches: Iterable[Batch], weighting: Weighting, in_stage_two: bool, own_rows: bool
     ) -> None:
         net, trainer = self.net, self.trainer
-        trainer.loss = self.losses[in_stage_two]
+        # The validation rows are balanced as they are: class weights would undo that.
+        trainer.loss = self.losses[in_stage_two] if own_rows else self.plain_loss
         trainer.multiplicity = self.rows.multiplicity if own_rows else None
         trainer.diagnostics = {} if net.diagnostics and in_stage_two else None
         trainer.train()

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from benchmarks.timing import report
 from benchmarks.timing.contestants import FLOOR, contestants
 from benchmarks.timing.epochs import CLOCKS, measure
 from benchmarks.timing.memory import N_COLUMNS, cases, measure_memory
+from benchmarks.timing.operations import PROBLEMS, count_operations
 from benchmarks.timing.problems import problems
 from benchmarks.timing.validation_size import measure_sizes, sizes
 
@@ -29,18 +30,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.quick:
         options.rounds = 1
     figures: dict[str, Any] = {}
-    measurements = {"epochs": _epochs, "memory": _memory, "validation": _validation}
-    chosen = [name for name in ("memory", "validation") if getattr(options, name)] or ["epochs"]
-    for name in chosen:
-        measurements[name](options, figures)
+    measurements = {
+        "epochs": _epochs,
+        "operations": _operations,
+        "memory": _memory,
+        "validation": _validation,
+    }
+    named = [name for name in measurements if name != "epochs" and getattr(options, name)]
+    parts = []
+    for name in measurements if options.all else named or ["epochs"]:
+        for part in measurements[name](options, figures):
+            print(part, end="\n\n", flush=True)
+            parts.append(part)
     facts = {**report.machine(torch.device(options.device)), "clock": options.clock}
     print(report.machine_lines(facts))
+    if options.report:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        text = "\n\n".join([report.INTRODUCTION + "\n" + report.machine_lines(facts), *parts])
+        options.report.write_text(text + "\n")
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, **figures}, indent=1) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks/speed.py", description=__doc__)
+    parser.add_argument("--all", action="store_true", help="everything, one after the other")
+    parser.add_argument("--operations", action="store_true", help="counts of operations a step, instead")
     parser.add_argument("--memory", action="store_true", help="peak memory and time as rows grow, instead")
     parser.add_argument("--validation", action="store_true", help="time as validation rows grow, instead")
     parser.add_argument("--problems", nargs="+", choices=list(problems()), default=list(problems()))
@@ -52,11 +67,12 @@ def _parser() -> argparse.ArgumentParser:
         "--clock", choices=list(CLOCKS), default="wall", help="cpu: processor time, for a busy machine"
     )
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--report", type=Path, help="also write the tables to this Markdown file")
     parser.add_argument("--json", type=Path, help="also write every round to this file")
     return parser
 
 
-def _epochs(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+def _epochs(options: argparse.Namespace, figures: dict[str, Any]) -> Iterator[str]:
     chosen = [c for c in contestants().values() if not options.only or c.name in (FLOOR, *options.only)]
     figures["epochs"] = []
     for name in options.problems:
@@ -69,20 +85,27 @@ def _epochs(options: argparse.Namespace, figures: dict[str, Any]) -> None:
             clock=options.clock,
         )
         figures["epochs"] += [asdict(line) for line in lines]
-        print(report.epochs_table(problem.title, lines), end="\n\n", flush=True)
+        yield report.epochs_table(problem.title, lines)
 
 
-def _memory(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+def _operations(options: argparse.Namespace, figures: dict[str, Any]) -> Iterator[str]:
+    figures["operations"] = {}
+    for name in ("mlp",) if options.quick else PROBLEMS:
+        found = count_operations(name)
+        figures["operations"][name] = [asdict(o) for o in found]
+        yield report.operations_table(problems()[name].title, found)
+
+
+def _memory(options: argparse.Namespace, figures: dict[str, Any]) -> Iterator[str]:
     found = []
     for case in cases(quick=options.quick):
         print(case, file=sys.stderr)
         found.append(measure_memory(case))
     figures["memory"] = [asdict(f) for f in found]
-    title = f"### Memory of a fit on N × {N_COLUMNS} rows"
-    print(title, report.memory_table(found), sep="\n\n", end="\n\n", flush=True)
+    yield f"### Memory of a fit on N × {N_COLUMNS} rows\n\n{report.memory_table(found)}"
 
 
-def _validation(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+def _validation(options: argparse.Namespace, figures: dict[str, Any]) -> Iterator[str]:
     problem = problems(quick=options.quick, n_rows=options.rows)["mlp"]
     lines = measure_sizes(
         problem,
@@ -92,4 +115,4 @@ def _validation(options: argparse.Namespace, figures: dict[str, Any]) -> None:
         clock=options.clock,
     )
     figures["validation"] = [asdict(line) for line in lines]
-    print(report.epochs_table(f"Validation rows, {problem.title}", lines), end="\n\n", flush=True)
+    yield report.epochs_table(f"Validation rows, {problem.title}", lines)

@@ -94,14 +94,18 @@ def _stock_skorch(data: Data, **options: Any) -> Timing:
     return _time_fit(net, data)
 
 
-def fit_of_ours(data: Data, *, weighting: str, **options: Any) -> Timing:
-    """Time an epoch of stage 2 of a fit without stage 1."""
+def classifier_of_ours(data: Data, *, weighting: str, **options: Any) -> ReweightedClassifier:
+    """Return the estimator for a problem, without stage 1."""
     if WEIGHTINGS[weighting].needs_validation:
         options.setdefault("validation_data", (data.x_val, data.y_val))
-    clf = ReweightedClassifier(
+    return ReweightedClassifier(
         **_common(data), weighting=weighting, warmup_epochs=0, random_state=0, **options
     )
-    return _time_fit(clf, data)
+
+
+def fit_of_ours(data: Data, *, weighting: str, **options: Any) -> Timing:
+    """Time an epoch of stage 2 of a fit without stage 1."""
+    return _time_fit(classifier_of_ours(data, weighting=weighting, **options), data)
 
 
 def _absgd_step(data: Data, module: nn.Module, optimizer: Optimizer) -> StepFunction:

@@ -17,6 +17,7 @@ from benchmarks.timing.contestants import contestants
 from benchmarks.timing.epochs import Line, measure
 from benchmarks.timing.loops import StepFunction, Timing, time_loop
 from benchmarks.timing.memory import MemoryCase, measure_memory
+from benchmarks.timing.operations import count_operations
 from benchmarks.timing.problems import LEARNING_RATE, Data, problems
 from benchmarks.timing.report import epochs_table
 from skreweight import ReweightedClassifier
@@ -124,6 +125,17 @@ def test_the_command_prints_a_table_and_writes_every_round(
     figures = json.loads((tmp_path / "speed.json").read_text())
     assert [line["name"] for line in figures["epochs"]] == ["floor", *chosen]
     assert all(np.isfinite(line["seconds"]).all() and len(line["ratios"]) == 1 for line in figures["epochs"])
+
+
+def test_a_step_of_hu_takes_fewer_operations_than_double_backward() -> None:
+    counts = {o.label: o for o in count_operations("mlp")}
+    floor, double = counts["hand-written loop"], counts["Hu by double backward, torch.autograd"]
+    sizes = [(171, 100), (100, 100), (100, 2)]
+    products = [128 * n * m for n, m in sizes]
+    # Forward, weights' and activations' gradients, the input's aside: two flops a product.
+    assert floor.megaflops == pytest.approx(2 * (3 * sum(products) - products[0]) / 1e6)
+    assert counts['weighting="none"'].megaflops == floor.megaflops
+    assert counts['weighting="hu"'].megaflops < 0.8 * double.megaflops
 
 
 @pytest.mark.slow

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sklearn.model_selection import ParameterGrid
 
 Settings = dict[str, Any]
-
-_STEP = {"keep_best": ["step"]}
-_NONE: dict[str, list[Any]] = {}
 
 
 def _penalty(largest_power: int) -> dict[str, list[Any]]:
@@ -17,15 +15,14 @@ def _penalty(largest_power: int) -> dict[str, list[Any]]:
     return {"weighting__lp_norm": [2, 4, 6, 8], "weighting__lp_coef": coefficients}
 
 
-def _paper(largest_power: int) -> dict[str, Any]:
+def _paper(largest_power: int) -> dict[str, dict[str, list[Any]]]:
     penalty = _penalty(largest_power)
     decay = {"weighting__decay": [1.0, 5.0, 10.0]}
     return {
-        "two-phase": {**_STEP, **penalty},
-        "Hu et al.": {**_STEP, **decay},
-        "Hu et al. + R": {**_STEP, **decay, "weighting__step_size": [1.0, 0.1, 0.01, 0.001], **penalty},
+        "two-phase": penalty,
+        "Hu et al.": decay,
+        "Hu et al. + R": {**decay, "weighting__step_size": [1.0, 0.1, 0.01, 0.001], **penalty},
         "ours": {
-            **_STEP,
             "weighting__constraint_step_size": [1e-2, 1e-3, 1e-4, 1e-5],
             "weighting__n_constraint_steps": [1, 5, 10, 15, 30],
             **penalty,
@@ -34,14 +31,11 @@ def _paper(largest_power: int) -> dict[str, Any]:
     }
 
 
-_QUICK = {
-    "two-phase": [_NONE, {"weighting__lp_coef": [1e-3, 1e-2]}],
+_QUICK: dict[str, dict[str, list[Any]]] = {
+    "two-phase": {"weighting__lp_coef": [0.0, 1e-2]},
     "Hu et al.": {"weighting__decay": [1.0, 10.0]},
     "Hu et al. + R": {"weighting__decay": [1.0, 10.0], "weighting__lp_coef": [1e-3, 1e-2]},
-    "ours": [
-        {"weighting__curvature": ["ggn", "identity"], "weighting__decay": [1.0, 10.0]},
-        {"weighting__lp_coef": [1e-3]},
-    ],
+    "ours": {"weighting__curvature": ["ggn", "identity"], "weighting__decay": [1.0, 10.0]},
     "ABSGD": {"weighting__lam": [0.1, 1.0, 5.0]},
 }
 _QI = {"weighting__lam": [0.1, 1.0, 10.0]}
@@ -60,15 +54,16 @@ def configurations(method: str, grid: str, table: str) -> list[Settings]:
     """
     if method.startswith("ABSGD ("):
         return list(ParameterGrid(_QI))
+    grids: Mapping[str, Mapping[str, list[Any]]]
     if table == "benchmark":
-        return [{"weighting__lp_coef": 1e-2}] if method.endswith("+ R") else [{}]
-    if grid == "quick":
-        return list(ParameterGrid(_QUICK.get(method, _NONE)))
-    return list(
-        ParameterGrid(
-            _paper(9 if table == "liu6" else 4).get(method, _STEP if _is_network(method) else _NONE)
-        )
-    )
+        grids = {"Hu et al. + R": {"weighting__lp_coef": [1e-2]}}
+    elif grid == "quick":
+        grids = _QUICK
+    else:
+        grids = _paper(9 if table == "liu6" else 4)
+    # The paper keeps the best step, not the best epoch, by the accuracy on the validation rows.
+    step = {"keep_best": ["step"]} if _is_network(method) else {}
+    return list(ParameterGrid({**step, **grids.get(method, {})}))
 
 
 def _is_network(method: str) -> bool:

@@ -38,7 +38,9 @@ def write_report(table: str, rows: pd.DataFrame, out: Path, command: str) -> Pat
     body, summary = make(table, rows, out)
     summary.to_csv(out / f"{table}_summary.csv", index=False, float_format="%.4f")
     path = out / f"{table}.md"
-    path.write_text(f"# {TABLES[table].title}\n\n{_about(rows, command)}\n{body}{_failures(rows)}")
+    path.write_text(
+        f"# {TABLES[table].title}\n\n{_about(rows, command)}\n{_note(table)}{body}{_failures(rows)}"
+    )
     return path
 
 
@@ -53,6 +55,11 @@ def _about(rows: pd.DataFrame, command: str) -> str:
         f"{rows['seconds'].sum() / 60:.0f} minutes of fitting in all; {platform.machine()}, {cores} cores, "
         f"{device}; Python {platform.python_version()}, {versions}.\n"
     )
+
+
+def _note(table: str) -> str:
+    note = TABLES[table].note
+    return f"{note}\n\n" if note else ""
 
 
 def _table_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.DataFrame]:

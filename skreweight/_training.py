@@ -207,9 +207,12 @@ class Trainer:
             self._sources[training] = _GradientSource(self.model, batch, self.loss)
         return self._sources[training](batch)
 
-    def _gradients_in_evaluation(self, batch: Batch) -> BatchGradients:
+    def _gradients_in_evaluation(self, batch: Batch) -> tuple[BatchGradients, tuple[Tensor, list[Tensor]]]:
+        assert self.validation is not None
         with self.model.evaluating():
-            return self._gradients(batch, training=False)
+            if False not in self._sources:
+                self._sources[False] = _GradientSource(self.model, batch, self.loss)
+            return self._sources[False].with_validation(batch, self.validation)
 
 
 class _GradientSource:
@@ -227,6 +230,21 @@ class _GradientSource:
         if self._recorder is not None:
             return self._recorder(batch.x, batch.targets, self.loss)
         return GraphGradients(self.model, batch.x, batch.targets, self.loss, forward_mode=self._forward_mode)
+
+    def with_validation(
+        self, batch: Batch, validation: ValidationLoss
+    ) -> tuple[BatchGradients, tuple[Tensor, list[Tensor]]]:
+        """Return the batch's products, and L_val and its gradient at the same parameters, from one pass if possible."""
+        parameters = self.model.parameters
+        x_val, val_targets = validation.rows
+        if self._recorder is None or not isinstance(batch.x, Tensor) or not isinstance(x_val, Tensor):
+            return self(batch), validation.value_and_gradient([p.detach() for p in parameters])
+        gradients, of_validation = self._recorder.together(
+            (batch.x, batch.targets, self.loss), (x_val, val_targets, validation.loss)
+        )
+        mean = torch.full_like(of_validation.outputs[:, 0].detach(), 1.0 / len(val_targets))
+        loss = validation.penalised(of_validation.losses.detach().mean(), parameters)
+        return gradients, (loss, validation.penalised_gradient(of_validation.weighted(mean), parameters))
 
 
 @torch.no_grad()

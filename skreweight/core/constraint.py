@@ -35,6 +35,7 @@ def constraint_step(
     polyak: float | None,
     share: Tensor | None,
     halted: Tensor | None = None,
+    known: tuple[Tensor, list[Tensor]] | None = None,
 ) -> ConstraintStep:
     """Move the model's parameters and return by how much the weights move with them.
 
@@ -65,10 +66,12 @@ def constraint_step(
         one evaluation of L_val is enough, and no value has to be looked at. None: no backtracking.
     halted : torch.Tensor, a scalar, or None, default=None
         No step is taken where this is above 0.
+    known : tuple of torch.Tensor and list of torch.Tensor, or None, default=None
+        L_val and ∇L_val at the model's parameters, where they were computed with `gradients`.
     """
     model = gradients.model
     base = [p.detach() for p in model.parameters]
-    loss_before, gradient = validation.value_and_gradient(base)
+    loss_before, gradient = validation.value_and_gradient(base) if known is None else known
     d = diagonal(curvature, gradients, weights, n_probes=n_probes)
     with torch.no_grad():
         h = torch._foreach_reciprocal(torch._foreach_add(d, damping))

@@ -25,7 +25,8 @@ class LayerRule:
     ``gradient(layer, a, delta, w)`` returns Σ_i w_i ∇f_i for each parameter, w None for ones;
     ``forward(layer, a, v)`` the layer's output at parameters v (a missing one counts as 0), so that
     Fᵀv = Σ forward(a, v)∘δ over all but the rows.
-    ``squares(layer, a, delta, w)`` returns Σ_i w_i (∇f_i)², or None where there is no closed form.
+    ``squares(layer, a, squared_delta, w)`` returns Σ_i w_i (∇f_i)² from the squares of the signals (of several
+    losses a row, their sum), or None where there is no closed form.
     """
 
     gradient: Callable[[nn.Module, Tensor, Tensor, Tensor | None], Direction]
@@ -53,10 +54,9 @@ def _linear_forward(layer: nn.Module, a: Tensor, v: Direction) -> Tensor:
     return v["bias"].expand(*a.shape[:-1], -1)
 
 
-def _linear_squares(layer: nn.Module, a: Tensor, delta: Tensor, w: Tensor) -> Direction | None:
+def _linear_squares(layer: nn.Module, a: Tensor, squared: Tensor, w: Tensor) -> Direction | None:
     if a.dim() != 2:  # a row used at several positions: its gradient is a sum, whose square does not factor
         return None
-    squared = delta.square()
     grads = {"weight": scaled_rows(squared, w).t() @ a.square()}
     if layer.bias is not None:
         grads["bias"] = w @ squared

@@ -83,7 +83,41 @@ class SignalRecorder:
         records: list[_Record] = []
         with self._watching(records):
             outputs = self.model(x)
-        return SignalGradients(self.model, outputs, targets, loss, records)
+        return SignalGradients(_Pass(self.model, outputs, records), targets, loss)
+
+    def together(
+        self,
+        first: tuple[Tensor, Tensor, ExampleLoss],
+        second: tuple[Tensor, Tensor, ExampleLoss],
+    ) -> tuple[SignalGradients, SignalGradients]:
+        """Run one forward and one backward pass for two batches and return the products of each.
+
+        Parameters
+        ----------
+        first, second : tuple of (x, targets, loss)
+            The rows must not depend on each other: evaluation mode.
+        """
+        records: list[_Record] = []
+        n_first = len(first[1])
+        with self._watching(records):
+            outputs = self.model(torch.cat([first[0], second[0]]))
+        whole = _Pass(self.model, outputs, records)
+        cotangents = [
+            _cotangent(part, targets, loss)
+            for part, (_, targets, loss) in zip(
+                outputs.detach().tensor_split([n_first]), (first, second), strict=True
+            )
+        ]
+        signals = whole.backpropagated(torch.cat(cotangents))
+        parts = [
+            SignalGradients(
+                whole.part(rows), targets, loss, [None if d is None else d[rows] for d in signals]
+            )
+            for rows, (_, targets, loss) in zip(
+                (slice(n_first), slice(n_first, None)), (first, second), strict=True
+            )
+        ]
+        return parts[0], parts[1]
 
     @contextmanager
     def _watching(self, records: list[_Record]) -> Iterator[None]:
@@ -117,6 +151,53 @@ def _recording(layer: _Layer, records: list[_Record]) -> Callable[[Tensor], Tens
     return recorded
 
 
+class _Pass:
+    """A recorded forward pass, or some of its rows."""
+
+    def __init__(
+        self, model: Model, outputs: Tensor, records: list[_Record], rows: slice | None = None
+    ) -> None:
+        self.model = model
+        self.outputs = outputs
+        self.records = records
+        self.rows = rows
+
+    def part(self, rows: slice) -> _Pass:
+        """Return the pass as it concerns some rows."""
+        records = [_Record(r.layer, r.activation[rows], r.edge) for r in self.records]
+        return _Pass(self.model, self.outputs[rows], records, rows)
+
+    def backpropagated(self, cotangent: Tensor) -> list[Tensor | None]:
+        """Return the signal at each record's output, for a cotangent of the outputs."""
+        edges = [r.edge for r in self.records]
+        signals = torch.autograd.grad(self.outputs, edges, cotangent, retain_graph=True, allow_unused=True)
+        return [d if d is None or self.rows is None else d[self.rows] for d in signals]
+
+    def backpropagated_all(self, cotangents: Tensor) -> list[list[Tensor | None]]:
+        """Return the signals for each of several cotangents, in one batched pass where every operation allows it."""
+        if len(cotangents) == 1:
+            return [self.backpropagated(cotangents[0])]
+        edges = [r.edge for r in self.records]
+        try:
+            signals = torch.autograd.grad(
+                self.outputs, edges, cotangents, retain_graph=True, allow_unused=True, is_grads_batched=True
+            )
+        except RuntimeError:  # an operation without a batched derivative
+            return [self.backpropagated(c) for c in cotangents]
+        rows = slice(None) if self.rows is None else self.rows
+        return [[None if d is None else d[r][rows] for d in signals] for r in range(len(cotangents))]
+
+
+def _cotangent(outputs: Tensor, targets: Any, loss: ExampleLoss) -> Tensor:
+    """What the signals of a batch start from: ∂t/∂z where one direction is all, else ∂f/∂z."""
+    line = loss.along_one_direction(outputs, targets)
+    if line is not None:
+        return line.direction
+    with torch.enable_grad():
+        z = outputs.detach().requires_grad_()
+        return torch.autograd.grad(loss(z, targets).sum(), z)[0]
+
+
 class SignalGradients:
     """Products of one forward pass's gradients, from its activations and signals.
 
@@ -126,19 +207,18 @@ class SignalGradients:
     exact_squares = True
 
     def __init__(
-        self, model: Model, outputs: Tensor, targets: Any, loss: ExampleLoss, records: list[_Record]
+        self, recorded: _Pass, targets: Any, loss: ExampleLoss, signals: list[Tensor | None] | None = None
     ) -> None:
-        self.model = model
-        self.outputs = outputs
+        self.model = recorded.model
+        self.outputs = recorded.outputs
         self.targets = targets
         self.loss = loss
-        self._records = records
-        self._edges = [r.edge for r in records]
-        self._line = loss.along_one_direction(outputs, targets)
-        if self._line is None:
-            self._signals = self._backpropagated(self.losses, torch.ones_like(self.losses))
-        else:
-            self._signals = self._backpropagated(outputs, self._line.direction)
+        self._pass = recorded
+        self._records = recorded.records
+        self._line = loss.along_one_direction(self.outputs, targets)
+        if signals is None:
+            signals = recorded.backpropagated(_cotangent(self.outputs, targets, loss))
+        self._signals = signals
 
     @cached_property
     def losses(self) -> Tensor:
@@ -151,11 +231,6 @@ class SignalGradients:
         if self._line is None:
             return weights
         return self._line.slope if weights is None else weights * self._line.slope
-
-    def _backpropagated(self, outputs: Tensor, cotangent: Tensor) -> list[Tensor | None]:
-        return list(
-            torch.autograd.grad(outputs, self._edges, cotangent, retain_graph=True, allow_unused=True)
-        )
 
     @torch.no_grad()
     def weighted(self, weights: Tensor) -> list[Tensor]:
@@ -191,51 +266,66 @@ class SignalGradients:
     @torch.no_grad()
     def squares(self, cotangents: Tensor, weights: Tensor) -> list[Tensor]:
         """Return the weighted sum of squares."""
-        sums: list[Tensor | None] = [None] * len(self.model.parameters)
-        for cotangent in cotangents:
-            with torch.enable_grad():
-                signals = self._backpropagated(self.outputs, cotangent)
-            for k, square in enumerate(self._squares_of(signals, weights)):
-                if square is not None:
-                    past = sums[k]
-                    sums[k] = square if past is None else past + square
-        return self._or_zeros(sums)
+        return self._squares_of(self._pass.backpropagated_all(cotangents), weights)
 
     @torch.no_grad()
     def gauss_newton(self, weights: Tensor) -> list[Tensor]:
         """Return the diagonal of Σ_i w_i J_iᵀ (∂²f_i/∂z²) J_i."""
         if self._line is not None:
-            return self._or_zeros(self._squares_of(self._signals, weights * self._line.curvature))
+            return self._squares_of([self._signals], weights * self._line.curvature)
         return self.squares(self.loss.hessian_factor(self.outputs, self.targets), weights)
 
     @torch.no_grad()
     def fisher(self, weights: Tensor) -> list[Tensor]:
         """Return Σ_i w_i (∇f_i)²."""
         squared = weights if self._line is None else weights * self._line.slope.square()
-        return self._or_zeros(self._squares_of(self._signals, squared))
+        return self._squares_of([self._signals], squared)
 
-    def _squares_of(self, signals: list[Tensor | None], weights: Tensor) -> list[Tensor | None]:
-        """Σ_i w_i (∇f_i)² for signals of one cotangent a row."""
-        uses: list[list[tuple[_Record, str, Tensor]]] = [[] for _ in self.model.parameters]
-        for record, delta in zip(self._records, signals, strict=True):
+    def _squares_of(self, signals: list[list[Tensor | None]], weights: Tensor) -> list[Tensor]:
+        """Σ_r Σ_i w_i (∇f_ri)² for the signals of losses f_r."""
+        uses: list[list[tuple[int, str]]] = [[] for _ in self.model.parameters]
+        for number, record in enumerate(self._records):
             for name, k in record.layer.positions.items():
-                if delta is not None:
-                    uses[k].append((record, name, delta))
+                if signals[0][number] is not None:
+                    uses[k].append((number, name))
         closed: dict[int, Direction | None] = {}
         result: list[Tensor | None] = []
         for k, calls in enumerate(uses):
             square = None
             if len(calls) == 1:  # a parameter used twice has a sum for its gradient: it goes row by row
-                record, name, delta = calls[0]
-                if id(record) not in closed:
-                    rule, module = record.layer.rule, record.layer.module
-                    closed[id(record)] = rule.squares(module, record.activation, delta, weights)
-                forms = closed[id(record)]
+                number, name = calls[0]
+                if number not in closed:
+                    closed[number] = self._closed_squares(number, signals, weights)
+                forms = closed[number]
                 square = None if forms is None else forms[name]
             if square is None and calls:
-                square = _squares_by_row(calls, weights, rows_at_once(self.model.parameters[k]))
+                square = self._squares_by_row(calls, signals, weights, rows_at_once(self.model.parameters[k]))
             result.append(square)
-        return result
+        return self._or_zeros(result)
+
+    def _closed_squares(
+        self, number: int, signals: list[list[Tensor | None]], weights: Tensor
+    ) -> Direction | None:
+        record = self._records[number]
+        squared: Tensor | None = None
+        for of_one_loss in signals:
+            delta = of_one_loss[number]
+            assert delta is not None
+            squared = delta.square() if squared is None else squared.addcmul_(delta, delta)
+        assert squared is not None
+        return record.layer.rule.squares(record.layer.module, record.activation, squared, weights)
+
+    def _squares_by_row(
+        self, calls: list[tuple[int, str]], signals: list[list[Tensor | None]], weights: Tensor, at_once: int
+    ) -> Tensor:
+        """Σ_r Σ_i w_i (∇f_ri)² of one parameter, a few rows' gradients at a time."""
+        total: Tensor | None = None
+        for of_one_loss in signals:
+            named = [(self._records[number], name, of_one_loss[number]) for number, name in calls]
+            part = _squares_by_row([(r, n, d) for r, n, d in named if d is not None], weights, at_once)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
 
     def _or_zeros(self, sums: Sequence[Tensor | None]) -> list[Tensor]:
         return [

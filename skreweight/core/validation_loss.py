@@ -52,6 +52,11 @@ class ValidationLoss:
             rows = torch.randint(len(targets), (self._batch_size,), device=targets.device)
             self._drawn = (take_rows(x, rows), targets.index_select(0, rows))
 
+    @property
+    def rows(self) -> tuple[Any, Tensor]:
+        """The rows that stand for L_val at present: features and targets."""
+        return self._drawn
+
     def value(self, parameters: Parameters) -> Tensor:
         """Return L_val at the parameters, a scalar."""
         x, targets = self._drawn

@@ -36,7 +36,8 @@ class Step:
     validation : ValidationLoss or None
         L_val; only where the weighting has ``needs_validation``.
     gradients_now : callable or None
-        Returns the batch's gradients at the parameters as they are when it is called, in evaluation mode.
+        Returns the batch's gradients at the parameters as they are when it is called, in evaluation mode, and
+        the pair of L_val and ∇L_val there.
     halted : torch.Tensor, a scalar, or None
         Above 0 once a loss or gradient was not finite: what moves parameters in `after_step` must leave them.
         None: whoever gets as far as `after_step` may move them.
@@ -51,7 +52,7 @@ class Step:
     optimizer: Optimizer
     gradients: BatchGradients | None = None
     validation: ValidationLoss | None = None
-    gradients_now: Callable[[], BatchGradients] | None = None
+    gradients_now: Callable[[], tuple[BatchGradients, tuple[Tensor, list[Tensor]]]] | None = None
     halted: Tensor | None = None
     diagnostics: dict[str, list[Tensor]] | None = field(default=None)
 

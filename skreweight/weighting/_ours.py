@@ -145,8 +145,9 @@ class Ours(Hu):
         raw = stored.index_select(0, step.rows)
         for _ in range(self.n_constraint_steps):
             weights = self._normalized(raw, step)
+            gradients, validation_now = step.gradients_now()
             moved = constraint_step(
-                step.gradients_now(),
+                gradients,
                 weights,
                 step.validation,
                 multiplicity=step.multiplicity,
@@ -157,6 +158,7 @@ class Ours(Hu):
                 polyak=self.polyak,
                 share=share if self.backtrack else None,
                 halted=step.halted,
+                known=validation_now,
             )
             share.copy_(moved.share)
             step.note("constraint_step_size", moved.step_size)

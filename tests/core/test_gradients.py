@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 from skreweight._training import _GradientSource
 from skreweight.batches import Batch
+from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.gradients import BatchGradients, GraphGradients
+from skreweight.core.model import Model
 from skreweight.core.signals import SignalGradients, SignalRecorder, agrees
 from tests.cases import CASES, N_ROWS, Case
 from tests.core import oracles
@@ -162,3 +164,32 @@ def test_nothing_stays_on_the_module() -> None:
     gradients.project(random_direction(model))
     assert [set(module.__dict__) for module in model.module.modules()] == kept
     assert not any(module._forward_hooks for module in model.module.modules())
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_two_batches_in_one_pass(n_classes: int) -> None:
+    """Each batch has the products that it has alone, with its own class weights."""
+    generator = torch.Generator().manual_seed(0)
+    draw = {"generator": generator, "dtype": torch.float64}
+    module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, n_classes)).double()
+    recorder = SignalRecorder(Model(module))
+    batches = [
+        (torch.randn(n, 4, **draw), torch.arange(n) % n_classes, loss)
+        for n, loss in (
+            (
+                7,
+                ExampleLoss(
+                    nn.CrossEntropyLoss(reduction="none"), torch.linspace(1.0, 3.0, n_classes).double()
+                ),
+            ),
+            (4, ExampleLoss(nn.CrossEntropyLoss(reduction="none"))),
+        )
+    ]
+    direction = [torch.randn(p.shape, **draw) for p in module.parameters()]
+    for together, (x, y, loss) in zip(recorder.together(*batches), batches, strict=True):
+        alone = recorder(x, y, loss)
+        w = torch.rand(len(y), **draw)
+        assert torch.allclose(together.project(direction), alone.project(direction), rtol=1e-12, atol=1e-14)
+        for product in ("weighted", "gauss_newton", "fisher"):
+            for a, b in zip(getattr(together, product)(w), getattr(alone, product)(w), strict=True):
+                assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)

@@ -58,6 +58,7 @@ def one_step(weighting: Weighting, rows: Tensor, counts: Tensor | None) -> tuple
     weighting.start(8, torch.tensor([5.0, 3.0], dtype=torch.float64))
     x_val, y_val = (torch.from_numpy(part) for part in pair())
     gradients = recorder(X[rows], y[rows], loss)
+    validation = ValidationLoss(model, loss, x_val, y_val)
     step = Step(
         rows,
         y[rows],
@@ -65,8 +66,8 @@ def one_step(weighting: Weighting, rows: Tensor, counts: Tensor | None) -> tuple
         counts,
         optimizer,
         gradients,
-        ValidationLoss(model, loss, x_val, y_val),
-        lambda: recorder(X[rows], y[rows], loss),
+        validation,
+        lambda: (recorder(X[rows], y[rows], loss), validation.value_and_gradient(model.parameters)),
     )
     weights = weighting.weigh(step)
     for p, g in zip(model.parameters, gradients.weighted(weights), strict=True):

@@ -49,7 +49,10 @@ class OneStep:
             self.optimizer,
             gradients,
             self.validation,
-            lambda: self.recorder(self.X[rows], self.y[rows], PLAIN),
+            lambda: (
+                self.recorder(self.X[rows], self.y[rows], PLAIN),
+                self.validation.value_and_gradient(self.model.parameters),
+            ),
         )
         weights = self.weighting.weigh(step)
         for p, g in zip(self.model.parameters, gradients.weighted(weights), strict=True):

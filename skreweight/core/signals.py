@@ -13,8 +13,7 @@ f_i'(t) times it, and the Gauss-Newton matrix, which is f_i''(t) times its squar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -77,13 +76,15 @@ class SignalRecorder:
                 self._layers.append(_Layer(module, rule, owned))
                 covered |= set(owned.values())
         self.complete = len(covered) == len(model.parameters)
+        self._records: list[_Record] = []
+        self._replacements = [
+            (layer.module.__dict__, layer.module.__dict__.get("forward"), self._recording(layer))
+            for layer in self._layers
+        ]
 
     def __call__(self, x: Any, targets: Any, loss: ExampleLoss) -> SignalGradients:
         """Run one forward pass and return the products of its gradients."""
-        records: list[_Record] = []
-        with self._watching(records):
-            outputs = self.model(x)
-        return SignalGradients(_Pass(self.model, outputs, records), targets, loss)
+        return SignalGradients(self._forward(x), targets, loss)
 
     def together(
         self,
@@ -97,15 +98,12 @@ class SignalRecorder:
         first, second : tuple of (x, targets, loss)
             The rows must not depend on each other: evaluation mode.
         """
-        records: list[_Record] = []
         n_first = len(first[1])
-        with self._watching(records):
-            outputs = self.model(torch.cat([first[0], second[0]]))
-        whole = _Pass(self.model, outputs, records)
+        whole = self._forward(torch.cat([first[0], second[0]]))
         cotangents = [
             _cotangent(part, targets, loss)
             for part, (_, targets, loss) in zip(
-                outputs.detach().tensor_split([n_first]), (first, second), strict=True
+                whole.outputs.detach().tensor_split([n_first]), (first, second), strict=True
             )
         ]
         signals = whole.backpropagated(torch.cat(cotangents))
@@ -119,36 +117,34 @@ class SignalRecorder:
         ]
         return parts[0], parts[1]
 
-    @contextmanager
-    def _watching(self, records: list[_Record]) -> Iterator[None]:
-        """Context in which every call of a layer leaves a record.
+    def _forward(self, x: Tensor) -> _Pass:
+        """Run the model while every call of a layer leaves a record.
 
         Each layer's ``forward`` is replaced for as long: a hook would stay on the user's module between passes
         and costs several times as much on a small layer.
         """
-        replaced = [layer.module.__dict__.get("forward") for layer in self._layers]
+        self._records = []
         try:
-            for layer in self._layers:
-                layer.module.__dict__["forward"] = _recording(layer, records)
-            yield
+            for attributes, _, recording in self._replacements:
+                attributes["forward"] = recording
+            return _Pass(self.model, self.model(x), self._records)
         finally:
-            for layer, own in zip(self._layers, replaced, strict=True):
+            for attributes, own, _ in self._replacements:
                 if own is None:
-                    del layer.module.__dict__["forward"]
+                    attributes.pop("forward", None)
                 else:
-                    layer.module.__dict__["forward"] = own
+                    attributes["forward"] = own
 
+    def _recording(self, layer: _Layer) -> Callable[[Tensor], Tensor]:
+        forward = layer.module.forward
 
-def _recording(layer: _Layer, records: list[_Record]) -> Callable[[Tensor], Tensor]:
-    forward = layer.module.forward
+        def recorded(activation: Tensor) -> Tensor:
+            output = forward(activation)
+            # The edge and not the output: an in-place activation may overwrite the latter.
+            self._records.append(_Record(layer, activation, get_gradient_edge(output)))
+            return output
 
-    def recorded(activation: Tensor) -> Tensor:
-        output = forward(activation)
-        # The edge and not the output: an in-place activation may overwrite the latter.
-        records.append(_Record(layer, activation, get_gradient_edge(output)))
-        return output
-
-    return recorded
+        return recorded
 
 
 class _Pass:

@@ -64,9 +64,9 @@ class ValidationLoss:
             return self.penalised(self.loss(self.model.at(parameters, x), targets).mean(), parameters)
 
     def value_and_gradient(self, parameters: Parameters) -> tuple[Tensor, list[Tensor]]:
-        """Return L_val and ∇L_val at the parameters."""
+        """Return L_val and ∇L_val at the parameters, which are marked as requiring gradients."""
         x, targets = self._drawn
-        leaves = [p if p.requires_grad else p.detach().requires_grad_() for p in parameters]
+        leaves = [p if p.requires_grad else p.requires_grad_() for p in parameters]
         with torch.enable_grad(), self.model.evaluating():
             mean = self.loss(self.model.at(leaves, x), targets).mean()
             gradient = list(torch.autograd.grad(mean, leaves, allow_unused=True, materialize_grads=True))

@@ -13,13 +13,28 @@ from skreweight.core.validation_loss import ValidationLoss
 
 
 class ConstraintStep(NamedTuple):
-    """What a step did: w' − w of shape (B,), η, the share for the next step, L_val before and after (scalars)."""
+    """What a step did.
+
+    ``weight_change`` is w' − w, shape (B,); ``share`` goes to the next step; ``tried`` is the η that was tried and
+    ``loss_tried`` L_val there, ``taken`` whether it was kept, ``loss_before`` L_val before: scalars.
+    """
 
     weight_change: Tensor
-    step_size: Tensor
     share: Tensor
+    tried: Tensor
+    taken: Tensor
     loss_before: Tensor
-    loss_after: Tensor
+    loss_tried: Tensor
+
+    @property
+    def step_size(self) -> Tensor:
+        """η, 0 where no step was taken."""
+        return torch.where(self.taken, self.tried, 0.0)
+
+    @property
+    def loss_after(self) -> Tensor:
+        """L_val after the step."""
+        return torch.where(self.taken, self.loss_tried, self.loss_before)
 
 
 def constraint_step(
@@ -83,24 +98,16 @@ def constraint_step(
         if share is not None:
             eta = eta * share
         moved = torch._foreach_add(base, torch._foreach_mul(move, -eta))
-        loss_after = validation.value(moved)
-        taken = loss_after.isfinite()
-        if share is not None:
-            taken = loss_after <= loss_before
+        loss_tried = validation.value(moved)
+        taken = loss_tried.isfinite() if share is None else loss_tried <= loss_before
         if halted is not None:
             taken = taken & (halted == 0)
-        torch._foreach_copy_(
-            base, [torch.where(taken, new, old) for new, old in zip(moved, base, strict=True)]
+        torch._foreach_copy_(base, [torch.where(taken, new, p) for new, p in zip(moved, base, strict=True)])
+        next_share = (
+            eta.new_ones(()) if share is None else (share * torch.where(taken, 2.0, 0.25)).clamp(max=1)
         )
-        return ConstraintStep(
-            weight_change=torch.where(taken, eta * u, 0.0),
-            step_size=torch.where(taken, eta, 0.0),
-            share=torch.ones_like(eta)
-            if share is None
-            else torch.where(taken, (2 * share).clamp(max=1), share / 4),
-            loss_before=loss_before,
-            loss_after=torch.where(taken, loss_after, loss_before),
-        )
+        change = torch.where(taken, eta * u, 0.0)
+        return ConstraintStep(change, next_share, eta, taken, loss_before, loss_tried)
 
 
 def _largest_step_size(loss: Tensor, descent: Tensor, limit: float | None, polyak: float | None) -> Tensor:
@@ -108,4 +115,4 @@ def _largest_step_size(loss: Tensor, descent: Tensor, limit: float | None, polya
     if polyak is not None:
         eta = torch.minimum(eta, polyak * loss / descent)
     # Nothing to gain (‖u‖ = 0), or no number: no step.
-    return torch.where(eta.isfinite(), eta, 0.0)
+    return torch.where(descent > 0, eta, 0.0)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from skreweight.core.example_loss import ExampleLoss
+from skreweight.core.example_loss import ExampleLoss, Line
 from skreweight.core.gradients import vector_jacobian
 from skreweight.core.layers import Direction, LayerRule, rows_at_once, rule_for
 from skreweight.core.model import Model, Parameters, inner
@@ -84,7 +84,11 @@ class SignalRecorder:
 
     def __call__(self, x: Any, targets: Any, loss: ExampleLoss) -> SignalGradients:
         """Run one forward pass and return the products of its gradients."""
-        return SignalGradients(self._forward(x), targets, loss)
+        recorded = self._forward(x)
+        outputs = recorded.outputs.detach()
+        line = loss.along_one_direction(outputs, targets)
+        signals = recorded.backpropagated(_cotangent(outputs, targets, loss, line))
+        return SignalGradients(recorded, targets, loss, line, signals)
 
     def together(
         self,
@@ -100,19 +104,20 @@ class SignalRecorder:
         """
         n_first = len(first[1])
         whole = self._forward(torch.cat([first[0], second[0]]))
+        batches = (first, second)
+        outputs = whole.outputs.detach().tensor_split([n_first])
+        lines = [loss.along_one_direction(z, y) for z, (_, y, loss) in zip(outputs, batches, strict=True)]
         cotangents = [
-            _cotangent(part, targets, loss)
-            for part, (_, targets, loss) in zip(
-                whole.outputs.detach().tensor_split([n_first]), (first, second), strict=True
-            )
+            _cotangent(z, y, loss, line)
+            for z, (_, y, loss), line in zip(outputs, batches, lines, strict=True)
         ]
         signals = whole.backpropagated(torch.cat(cotangents))
         parts = [
             SignalGradients(
-                whole.part(rows), targets, loss, [None if d is None else d[rows] for d in signals]
+                whole.part(rows), y, loss, line, [None if d is None else d[rows] for d in signals]
             )
-            for rows, (_, targets, loss) in zip(
-                (slice(n_first), slice(n_first, None)), (first, second), strict=True
+            for rows, (_, y, loss), line in zip(
+                (slice(n_first), slice(n_first, None)), batches, lines, strict=True
             )
         ]
         return parts[0], parts[1]
@@ -184,13 +189,12 @@ class _Pass:
         return [[None if d is None else d[r][rows] for d in signals] for r in range(len(cotangents))]
 
 
-def _cotangent(outputs: Tensor, targets: Any, loss: ExampleLoss) -> Tensor:
+def _cotangent(outputs: Tensor, targets: Any, loss: ExampleLoss, line: Line | None) -> Tensor:
     """What the signals of a batch start from: ∂t/∂z where one direction is all, else ∂f/∂z."""
-    line = loss.along_one_direction(outputs, targets)
     if line is not None:
         return line.direction
     with torch.enable_grad():
-        z = outputs.detach().requires_grad_()
+        z = outputs.requires_grad_()
         return torch.autograd.grad(loss(z, targets).sum(), z)[0]
 
 
@@ -203,7 +207,12 @@ class SignalGradients:
     exact_squares = True
 
     def __init__(
-        self, recorded: _Pass, targets: Any, loss: ExampleLoss, signals: list[Tensor | None] | None = None
+        self,
+        recorded: _Pass,
+        targets: Any,
+        loss: ExampleLoss,
+        line: Line | None,
+        signals: list[Tensor | None],
     ) -> None:
         self.model = recorded.model
         self.outputs = recorded.outputs
@@ -211,9 +220,7 @@ class SignalGradients:
         self.loss = loss
         self._pass = recorded
         self._records = recorded.records
-        self._line = loss.along_one_direction(self.outputs, targets)
-        if signals is None:
-            signals = recorded.backpropagated(_cotangent(self.outputs, targets, loss))
+        self._line = line
         self._signals = signals
 
     @cached_property

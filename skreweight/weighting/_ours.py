@@ -161,9 +161,10 @@ class Ours(Hu):
                 known=validation_now,
             )
             share.copy_(moved.share)
-            step.note("constraint_step_size", moved.step_size)
-            step.note("validation_loss_before", moved.loss_before)
-            step.note("validation_loss_after", moved.loss_after)
+            if step.diagnostics is not None:
+                step.note("constraint_step_size", moved.step_size)
+                step.note("validation_loss_before", moved.loss_before)
+                step.note("validation_loss_after", moved.loss_after)
             raw = self._moved(raw, weights, moved.weight_change, step)
         stored.index_copy_(0, step.rows, raw)
 
@@ -178,4 +179,4 @@ class Ours(Hu):
             updated = (
                 raw + self.temperature * ((share + change).clamp(min=least) / share.clamp(min=least)).log()
             )
-        return torch.where(updated.isfinite(), updated, raw).clamp(min=self.floor)
+        return updated.clamp(min=self.floor)

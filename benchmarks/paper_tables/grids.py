@@ -21,6 +21,7 @@ def _paper(largest_power: int) -> dict[str, dict[str, list[Any]]]:
     return {
         "two-phase": penalty,
         "Hu et al.": decay,
+        "Hu et al., floor 0": decay,
         "Hu et al. + R": {**decay, "weighting__step_size": [1.0, 0.1, 0.01, 0.001], **penalty},
         "ours": {
             "weighting__constraint_step_size": [1e-2, 1e-3, 1e-4, 1e-5],
@@ -34,8 +35,9 @@ def _paper(largest_power: int) -> dict[str, dict[str, list[Any]]]:
 _QUICK: dict[str, dict[str, list[Any]]] = {
     "two-phase": {"weighting__lp_coef": [0.0, 1e-2]},
     "Hu et al.": {"weighting__decay": [1.0, 10.0]},
+    "Hu et al., floor 0": {"weighting__decay": [1.0, 10.0]},
     "Hu et al. + R": {"weighting__decay": [1.0, 10.0], "weighting__lp_coef": [1e-3, 1e-2]},
-    "ours": {"weighting__curvature": ["ggn", "identity"], "weighting__decay": [1.0, 10.0]},
+    "ours": {"weighting__damping": [1e-3, 0.1], "weighting__decay": [1.0, 10.0]},
     "ABSGD": {"weighting__lam": [0.1, 1.0, 5.0]},
 }
 _QI = {"weighting__lam": [0.1, 1.0, 10.0]}

@@ -90,6 +90,7 @@ METHODS: dict[str, Method] = {
     "two-phase": _weighted("two-phase"),
     "Ren et al.": _weighted("ren"),
     "Hu et al.": _weighted("hu"),
+    "Hu et al., floor 0": _weighted("hu", weighting__floor=0.0),
     "Hu et al. + R": _weighted("hu"),
     "ours": _weighted("ours"),
     "ABSGD": _weighted("absgd"),
@@ -113,7 +114,17 @@ METHODS: dict[str, Method] = {
 #: Rows that are another row's fits, decided with the threshold tuned on the validation rows.
 TUNED = {"plain, tuned threshold": "plain"}
 
-_LIU = ("plain", "proportion", "two-phase", "Ren et al.", "Hu et al.", "Hu et al. + R", "ours", "ABSGD")
+_LIU = (
+    "plain",
+    "proportion",
+    "two-phase",
+    "Ren et al.",
+    "Hu et al.",
+    "Hu et al., floor 0",
+    "Hu et al. + R",
+    "ours",
+    "ABSGD",
+)
 _CONTROLS = tuple(name for name in METHODS if name.endswith("+ validation rows"))
 
 #: The rows of each kind of table, in their order.

@@ -36,7 +36,7 @@ test-slow: $(STAMP) ## the slow tests
 	$(BIN)/pytest -q -n $(JOBS) -m slow --durations=5 tests || [ $$? -eq 5 ]  # 5: none is marked slow
 
 test-lower: $(LOWER_STAMP) ## the tests with the oldest supported versions (PyPI's torch: some GB)
-	$(LOWER_BIN)/pytest -q -n $(JOBS) -m "not slow" tests
+	$(LOWER_BIN)/pytest -q -n $(JOBS) -m "not slow" --doctest-modules skreweight tests --ignore tests/benchmarks
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .

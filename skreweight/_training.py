@@ -75,6 +75,8 @@ class Trainer:
         if self.model.refresh():
             self._sources.clear()
             self._captured.clear()
+            if self.validation is not None:
+                self.validation.refresh()
             for parameter in self.model.module.parameters():
                 if not parameter.requires_grad:
                     parameter.grad = None
@@ -242,9 +244,7 @@ class _GradientSource:
         gradients, of_validation = self._recorder.together(
             (batch.x, batch.targets, self.loss), (x_val, val_targets, validation.loss)
         )
-        mean = torch.full_like(of_validation.outputs[:, 0].detach(), 1.0 / len(val_targets))
-        loss = validation.penalised(of_validation.losses.detach().mean(), parameters)
-        return gradients, (loss, validation.penalised_gradient(of_validation.weighted(mean), parameters))
+        return gradients, validation.of_rows(of_validation, parameters)
 
 
 @torch.no_grad()

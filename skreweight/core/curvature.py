@@ -52,7 +52,7 @@ def _hutchinson(gradients: BatchGradients, weights: Tensor) -> list[Tensor]:
     parameters = gradients.model.parameters
     with torch.enable_grad():
         first = torch.autograd.grad(
-            gradients.losses,
+            gradients.losses_with_graph(),
             parameters,
             weights,
             create_graph=True,

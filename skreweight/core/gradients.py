@@ -37,6 +37,10 @@ class BatchGradients(Protocol):
         """f_i(θ)."""
         ...
 
+    def losses_with_graph(self) -> Tensor:
+        """Return f_i(θ) with a graph that leads to the parameters, shape (B,)."""
+        ...
+
     def weighted(self, weights: Tensor) -> list[Tensor]:
         """Return F w = Σ_i w_i ∇f_i, shaped like the parameters; `weights` has shape (B,)."""
         ...
@@ -96,6 +100,10 @@ class GraphGradients:
     @property
     def losses(self) -> Tensor:
         """f_i(θ) with their graph, shape (B,)."""
+        return self._losses
+
+    def losses_with_graph(self) -> Tensor:
+        """Return f_i(θ) with a graph that leads to the parameters, shape (B,)."""
         return self._losses
 
     def weighted(self, weights: Tensor) -> list[Tensor]:

@@ -14,39 +14,19 @@ f_i'(t) times it, and the Gauss-Newton matrix, which is f_i''(t) times its squar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from skreweight.core.chain import Chain
 from skreweight.core.example_loss import ExampleLoss, Line
 from skreweight.core.gradients import vector_jacobian
-from skreweight.core.layers import Direction, LayerRule, rows_at_once, rule_for
+from skreweight.core.layers import Direction, rows_at_once
 from skreweight.core.model import Model, Parameters, inner
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A layer under observation: its rule and where its parameters stand in the model's list."""
-
-    module: nn.Module
-    rule: LayerRule
-    positions: dict[str, int]
-
-    def direction(self, vector: Sequence[Tensor]) -> Direction:
-        return {name: vector[k] for name, k in self.positions.items()}
-
-
-@dataclass(frozen=True)
-class _Record:
-    """One call of a layer: its input and the place in the graph where its output's signal arrives."""
-
-    layer: _Layer
-    activation: Tensor
-    edge: GradientEdge
+from skreweight.core.passes import GraphPass, Layer, Pass, layers_with_a_rule
 
 
 class SignalRecorder:
@@ -66,29 +46,20 @@ class SignalRecorder:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        position = {id(p): k for k, p in enumerate(model.parameters)}
-        self._layers: list[_Layer] = []
-        covered: set[int] = set()
-        for module in model.module.modules():
-            owned = {n: position[id(p)] for n, p in module._parameters.items() if id(p) in position}
-            rule = rule_for(module) if owned else None
-            if rule is not None:
-                self._layers.append(_Layer(module, rule, owned))
-                covered |= set(owned.values())
+        layers = layers_with_a_rule(model)
+        covered = {k for layer in layers for k in layer.positions.values()}
         self.complete = len(covered) == len(model.parameters)
-        self._records: list[_Record] = []
+        self._chain = Chain.of(model)
+        self._calls: list[tuple[Layer, Tensor]] = []
+        self._edges: list[GradientEdge] = []
         self._replacements = [
             (layer.module.__dict__, layer.module.__dict__.get("forward"), self._recording(layer))
-            for layer in self._layers
+            for layer in layers
         ]
 
     def __call__(self, x: Any, targets: Any, loss: ExampleLoss) -> SignalGradients:
         """Run one forward pass and return the products of its gradients."""
-        recorded = self._forward(x)
-        outputs = recorded.outputs.detach()
-        line = loss.along_one_direction(outputs, targets)
-        signals = recorded.backpropagated(_cotangent(outputs, targets, loss, line))
-        return SignalGradients(recorded, targets, loss, line, signals)
+        return SignalGradients.of(self.model, self._forward(x), targets, loss)
 
     def together(
         self,
@@ -114,7 +85,7 @@ class SignalRecorder:
         signals = whole.backpropagated(torch.cat(cotangents))
         parts = [
             SignalGradients(
-                whole.part(rows), y, loss, line, [None if d is None else d[rows] for d in signals]
+                self.model, whole.part(rows), y, loss, line, [None if d is None else d[rows] for d in signals]
             )
             for rows, (_, y, loss), line in zip(
                 (slice(n_first), slice(n_first, None)), batches, lines, strict=True
@@ -122,17 +93,19 @@ class SignalRecorder:
         ]
         return parts[0], parts[1]
 
-    def _forward(self, x: Tensor) -> _Pass:
+    def _forward(self, x: Tensor) -> Pass:
         """Run the model while every call of a layer leaves a record.
 
-        Each layer's ``forward`` is replaced for as long: a hook would stay on the user's module between passes
-        and costs several times as much on a small layer.
+        Where the module is no plain chain, each layer's ``forward`` is replaced for as long: a hook would stay on
+        the user's module between passes and costs several times as much on a small layer.
         """
-        self._records = []
+        if self._chain is not None and x.dim() == 2:
+            return self._chain.forward(self.model.parameters, x)
+        self._calls, self._edges = [], []
         try:
             for attributes, _, recording in self._replacements:
                 attributes["forward"] = recording
-            return _Pass(self.model, self.model(x), self._records)
+            return GraphPass(self.model(x), self._calls, self._edges)
         finally:
             for attributes, own, _ in self._replacements:
                 if own is None:
@@ -140,53 +113,17 @@ class SignalRecorder:
                 else:
                     attributes["forward"] = own
 
-    def _recording(self, layer: _Layer) -> Callable[[Tensor], Tensor]:
+    def _recording(self, layer: Layer) -> Callable[[Tensor], Tensor]:
         forward = layer.module.forward
 
         def recorded(activation: Tensor) -> Tensor:
             output = forward(activation)
+            self._calls.append((layer, activation))
             # The edge and not the output: an in-place activation may overwrite the latter.
-            self._records.append(_Record(layer, activation, get_gradient_edge(output)))
+            self._edges.append(get_gradient_edge(output))
             return output
 
         return recorded
-
-
-class _Pass:
-    """A recorded forward pass, or some of its rows."""
-
-    def __init__(
-        self, model: Model, outputs: Tensor, records: list[_Record], rows: slice | None = None
-    ) -> None:
-        self.model = model
-        self.outputs = outputs
-        self.records = records
-        self.rows = rows
-
-    def part(self, rows: slice) -> _Pass:
-        """Return the pass as it concerns some rows."""
-        records = [_Record(r.layer, r.activation[rows], r.edge) for r in self.records]
-        return _Pass(self.model, self.outputs[rows], records, rows)
-
-    def backpropagated(self, cotangent: Tensor) -> list[Tensor | None]:
-        """Return the signal at each record's output, for a cotangent of the outputs."""
-        edges = [r.edge for r in self.records]
-        signals = torch.autograd.grad(self.outputs, edges, cotangent, retain_graph=True, allow_unused=True)
-        return [d if d is None or self.rows is None else d[self.rows] for d in signals]
-
-    def backpropagated_all(self, cotangents: Tensor) -> list[list[Tensor | None]]:
-        """Return the signals for each of several cotangents, in one batched pass where every operation allows it."""
-        if len(cotangents) == 1:
-            return [self.backpropagated(cotangents[0])]
-        edges = [r.edge for r in self.records]
-        try:
-            signals = torch.autograd.grad(
-                self.outputs, edges, cotangents, retain_graph=True, allow_unused=True, is_grads_batched=True
-            )
-        except RuntimeError:  # an operation without a batched derivative
-            return [self.backpropagated(c) for c in cotangents]
-        rows = slice(None) if self.rows is None else self.rows
-        return [[None if d is None else d[r][rows] for d in signals] for r in range(len(cotangents))]
 
 
 def _cotangent(outputs: Tensor, targets: Any, loss: ExampleLoss, line: Line | None) -> Tensor:
@@ -208,26 +145,42 @@ class SignalGradients:
 
     def __init__(
         self,
-        recorded: _Pass,
+        model: Model,
+        recorded: Pass,
         targets: Any,
         loss: ExampleLoss,
         line: Line | None,
         signals: list[Tensor | None],
     ) -> None:
-        self.model = recorded.model
+        self.model = model
         self.outputs = recorded.outputs
         self.targets = targets
         self.loss = loss
         self._pass = recorded
-        self._records = recorded.records
+        self._calls = recorded.calls
         self._line = line
         self._signals = signals
 
+    @staticmethod
+    def of(model: Model, recorded: Pass, targets: Any, loss: ExampleLoss) -> SignalGradients:
+        """Return the products of a recorded pass."""
+        outputs = recorded.outputs.detach()
+        line = loss.along_one_direction(outputs, targets)
+        signals = recorded.backpropagated(_cotangent(outputs, targets, loss, line))
+        return SignalGradients(model, recorded, targets, loss, line, signals)
+
     @cached_property
     def losses(self) -> Tensor:
-        """f_i(θ) with their graph, shape (B,)."""
+        """f_i(θ), shape (B,)."""
         with torch.enable_grad():
             return self.loss(self.outputs, self.targets)
+
+    def losses_with_graph(self) -> Tensor:
+        """Return f_i(θ) with a graph that leads to the parameters, shape (B,)."""
+        if self.outputs.requires_grad:
+            return self.losses
+        with torch.enable_grad():  # a chain builds none: its first call holds the rows
+            return self.loss(self.model(self._calls[0][1]), self.targets)
 
     def _slopes(self, weights: Tensor | None) -> Tensor | None:
         """What the signals are to be multiplied by, row by row, to be those of w_i f_i."""
@@ -240,11 +193,10 @@ class SignalGradients:
         """Return F w."""
         sums: list[Tensor | None] = [None] * len(self.model.parameters)
         slopes = self._slopes(weights)
-        for record, delta in zip(self._records, self._signals, strict=True):
+        for (layer, activation), delta in zip(self._calls, self._signals, strict=True):
             if delta is None:
                 continue
-            layer = record.layer
-            grads = layer.rule.gradient(layer.module, record.activation, delta, slopes)
+            grads = layer.rule.gradient(layer.module, activation, delta, slopes)
             for name, k in layer.positions.items():
                 past = sums[k]
                 sums[k] = grads[name] if past is None else past + grads[name]
@@ -254,11 +206,10 @@ class SignalGradients:
     def project(self, direction: Parameters) -> Tensor:
         """Return Fᵀv."""
         total: Tensor | None = None
-        for record, delta in zip(self._records, self._signals, strict=True):
+        for (layer, activation), delta in zip(self._calls, self._signals, strict=True):
             if delta is None:
                 continue
-            layer = record.layer
-            moved = layer.rule.forward(layer.module, record.activation, layer.direction(direction))
+            moved = layer.rule.forward(layer.module, activation, layer.direction(direction))
             row = (moved * delta).sum(tuple(range(1, delta.dim())))
             total = row if total is None else total + row
         if total is None:
@@ -287,8 +238,8 @@ class SignalGradients:
     def _squares_of(self, signals: list[list[Tensor | None]], weights: Tensor) -> list[Tensor]:
         """Σ_r Σ_i w_i (∇f_ri)² for the signals of losses f_r."""
         uses: list[list[tuple[int, str]]] = [[] for _ in self.model.parameters]
-        for number, record in enumerate(self._records):
-            for name, k in record.layer.positions.items():
+        for number, (layer, _) in enumerate(self._calls):
+            for name, k in layer.positions.items():
                 if signals[0][number] is not None:
                     uses[k].append((number, name))
         closed: dict[int, Direction | None] = {}
@@ -309,14 +260,14 @@ class SignalGradients:
     def _closed_squares(
         self, number: int, signals: list[list[Tensor | None]], weights: Tensor
     ) -> Direction | None:
-        record = self._records[number]
+        layer, activation = self._calls[number]
         squared: Tensor | None = None
         for of_one_loss in signals:
             delta = of_one_loss[number]
             assert delta is not None
             squared = delta.square() if squared is None else squared.addcmul_(delta, delta)
         assert squared is not None
-        return record.layer.rule.squares(record.layer.module, record.activation, squared, weights)
+        return layer.rule.squares(layer.module, activation, squared, weights)
 
     def _squares_by_row(
         self, calls: list[tuple[int, str]], signals: list[list[Tensor | None]], weights: Tensor, at_once: int
@@ -324,8 +275,8 @@ class SignalGradients:
         """Σ_r Σ_i w_i (∇f_ri)² of one parameter, a few rows' gradients at a time."""
         total: Tensor | None = None
         for of_one_loss in signals:
-            named = [(self._records[number], name, of_one_loss[number]) for number, name in calls]
-            part = _squares_by_row([(r, n, d) for r, n, d in named if d is not None], weights, at_once)
+            named = [(*self._calls[number], name, of_one_loss[number]) for number, name in calls]
+            part = _squares_by_row([(c, a, n, d) for c, a, n, d in named if d is not None], weights, at_once)
             total = part if total is None else total + part
         assert total is not None
         return total
@@ -336,21 +287,21 @@ class SignalGradients:
         ]
 
 
-def _squares_by_row(calls: list[tuple[_Record, str, Tensor]], weights: Tensor, at_once: int) -> Tensor:
+def _squares_by_row(calls: list[tuple[Layer, Tensor, str, Tensor]], weights: Tensor, at_once: int) -> Tensor:
     """Σ_i w_i (∇f_i)² of one parameter, a few rows' gradients at a time."""
 
     def row_gradient(activations: list[Tensor], deltas: list[Tensor]) -> Tensor:
         grads = [
-            record.layer.rule.gradient(record.layer.module, a.unsqueeze(0), d.unsqueeze(0), None)[name]
-            for (record, name, _), a, d in zip(calls, activations, deltas, strict=True)
+            layer.rule.gradient(layer.module, a.unsqueeze(0), d.unsqueeze(0), None)[name]
+            for (layer, _, name, _), a, d in zip(calls, activations, deltas, strict=True)
         ]
         return torch.stack(grads).sum(0)
 
     total: Tensor | None = None
     for start in range(0, len(weights), at_once):
         rows = slice(start, start + at_once)
-        activations = [record.activation.detach()[rows] for record, _, _ in calls]
-        deltas = [delta[rows] for _, _, delta in calls]
+        activations = [activation.detach()[rows] for _, activation, _, _ in calls]
+        deltas = [delta[rows] for _, _, _, delta in calls]
         grads = torch.func.vmap(row_gradient)(activations, deltas)
         part = torch.tensordot(weights[rows], grads.square(), dims=1)
         total = part if total is None else total + part
@@ -378,7 +329,7 @@ def agrees(recorder: SignalRecorder, x: Any, targets: Any, loss: ExampleLoss) ->
     with model.untouched():
         try:
             gradients = recorder(x, targets, loss)
-            losses = gradients.losses
+            losses = gradients.losses_with_graph()
             n_rows = len(losses)
             weights = torch.linspace(-1.0, 2.0, n_rows, dtype=losses.dtype, device=losses.device)
             rows = [vector_jacobian(losses, model.parameters, e) for e in torch.diag(torch.ones_like(losses))]

@@ -90,6 +90,10 @@ class MLP(nn.Module):
         head = NormedLinear if normalized_head else nn.Linear
         self.layers = nn.Sequential(*layers, head(sizes[-1], n_classes))
 
+    def sequential(self) -> nn.Sequential:
+        """Return the layers whose composition `forward` is, which lets training take it apart."""
+        return self.layers
+
     def forward(self, X: Tensor) -> Tensor:
         """Return the logits, shape (B, n_classes), of an input of shape (B, n_features)."""
         return self.layers(X)

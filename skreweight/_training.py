@@ -12,6 +12,7 @@ from torch.optim import LBFGS, Optimizer
 from skreweight._captured import CapturedStep, StepResult
 from skreweight._guard import FiniteGuard
 from skreweight.batches import Batch
+from skreweight.core.chain import Chain
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.gradients import BatchGradients, GraphGradients
 from skreweight.core.model import Model, inner
@@ -65,6 +66,7 @@ class Trainer:
         self.diagnostics: dict[str, list[Tensor]] | None = None
         self._captured: dict[tuple[int, int], CapturedStep] = {}
         self._sources: dict[bool, _GradientSource] = {}
+        self._chain_found: bool | None = None
 
     def train(self) -> None:
         """Put the module into training mode, for an epoch's steps."""
@@ -74,6 +76,7 @@ class Trainer:
         """Take note of parameters that a callback froze or unfroze."""
         if self.model.refresh():
             self._sources.clear()
+            self._chain_found = None
             self._captured.clear()
             if self.validation is not None:
                 self.validation.refresh()
@@ -121,8 +124,15 @@ class Trainer:
         outputs : torch.Tensor of shape (B, C)
         """
         self.guard.before_forward()
-        take = self._step_on_products if weighting.needs_gradients else self._step_on_loss
-        return take(batch, weighting)
+        if weighting.needs_gradients or self._is_chain():
+            return self._step_on_products(batch, weighting)
+        return self._step_on_loss(batch, weighting)
+
+    def _is_chain(self) -> bool:
+        """Whether the products are the fastest way to the gradient of any weighted loss."""
+        if self._chain_found is None:
+            self._chain_found = self.autocast is None and Chain.of(self.model) is not None
+        return self._chain_found
 
     def _step_on_loss(self, batch: Batch, weighting: Weighting) -> StepResult:
         if self.autocast is None:
@@ -146,11 +156,12 @@ class Trainer:
     def _step_on_products(self, batch: Batch, weighting: Weighting) -> StepResult:
         gradients = self._gradients(batch, training=True)
         step = self._describe(batch, gradients.losses.detach(), gradients)
-        if self.validation is not None:
+        if weighting.needs_gradients and self.validation is not None:
             self.validation.draw()
         weights = weighting.weigh(step)
         for parameter, gradient in zip(self.model.parameters, gradients.weighted(weights), strict=True):
             parameter.grad = gradient
+        self._add_penalty(weighting)
         total = torch.dot(weights, step.losses)
         if self._apply(batch, total, weights, weighting):
             weighting.after_step(step)
@@ -207,42 +218,42 @@ class Trainer:
     def _gradients(self, batch: Batch, *, training: bool) -> BatchGradients:
         if training not in self._sources:
             self._sources[training] = _GradientSource(self.model, batch, self.loss)
-        return self._sources[training](batch)
+        return self._sources[training](batch, self.loss)
 
     def _gradients_in_evaluation(self, batch: Batch) -> tuple[BatchGradients, tuple[Tensor, list[Tensor]]]:
         assert self.validation is not None
         with self.model.evaluating():
             if False not in self._sources:
                 self._sources[False] = _GradientSource(self.model, batch, self.loss)
-            return self._sources[False].with_validation(batch, self.validation)
+            return self._sources[False].with_validation(batch, self.loss, self.validation)
 
 
 class _GradientSource:
     """The fastest way to a batch's products that gives the right ones, found on a few rows of the first."""
 
     def __init__(self, model: Model, batch: Batch, loss: ExampleLoss) -> None:
-        self.model, self.loss = model, loss
+        self.model = model
         hardest = _hardest_rows(model, batch, loss)
         x, targets = take_rows(batch.x, hardest), batch.targets.index_select(0, hardest)
         recorder = SignalRecorder(model)
         self._recorder = recorder if recorder.complete and agrees(recorder, x, targets, loss) else None
         self._forward_mode = self._recorder is None and _has_forward_mode(model, x, targets, loss)
 
-    def __call__(self, batch: Batch) -> BatchGradients:
+    def __call__(self, batch: Batch, loss: ExampleLoss) -> BatchGradients:
         if self._recorder is not None:
-            return self._recorder(batch.x, batch.targets, self.loss)
-        return GraphGradients(self.model, batch.x, batch.targets, self.loss, forward_mode=self._forward_mode)
+            return self._recorder(batch.x, batch.targets, loss)
+        return GraphGradients(self.model, batch.x, batch.targets, loss, forward_mode=self._forward_mode)
 
     def with_validation(
-        self, batch: Batch, validation: ValidationLoss
+        self, batch: Batch, loss: ExampleLoss, validation: ValidationLoss
     ) -> tuple[BatchGradients, tuple[Tensor, list[Tensor]]]:
         """Return the batch's products, and L_val and its gradient at the same parameters, from one pass if possible."""
         parameters = self.model.parameters
         x_val, val_targets = validation.rows
         if self._recorder is None or not isinstance(batch.x, Tensor) or not isinstance(x_val, Tensor):
-            return self(batch), validation.value_and_gradient([p.detach() for p in parameters])
+            return self(batch, loss), validation.value_and_gradient([p.detach() for p in parameters])
         gradients, of_validation = self._recorder.together(
-            (batch.x, batch.targets, self.loss), (x_val, val_targets, validation.loss)
+            (batch.x, batch.targets, loss), (x_val, val_targets, validation.loss)
         )
         return gradients, validation.of_rows(of_validation, parameters)
 

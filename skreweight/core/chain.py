@@ -73,10 +73,10 @@ class Chain:
         """Return the model's module as a chain in its present mode, or None where it is none.
 
         A module is taken apart if it is an ``nn.Sequential``, or has a method ``sequential`` that returns the
-        layers whose composition its own ``forward`` is. Hooks, dropout in training mode, tied weights and every
-        module that is not known make it none.
+        layers whose composition its own ``forward`` is. Compilation, hooks, dropout in training mode, tied
+        weights and every module that is not known make it none.
         """
-        modules = _flattened(model.module)
+        modules = None if model.is_compiled else _flattened(model.module)
         if modules is None or any(_is_hooked(m) for m in model.module.modules()):
             return None
         layers = {id(layer.module): layer for layer in layers_with_a_rule(model)}

@@ -78,6 +78,16 @@ class ExampleLoss:
         scale = self.class_scale[targets]
         return Line(direction, slope * scale, positive, scale)
 
+    def output_gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ∂f_i/∂z_i, shape (B, C): softmax(z) − e_y for cross-entropy, by autograd for any other loss."""
+        if self._is_plain_cross_entropy and outputs.dim() == 2:
+            gradient = torch.softmax(outputs.detach(), dim=1)
+            gradient.scatter_add_(1, targets.unsqueeze(1), gradient.new_full((len(targets), 1), -1.0))
+            return gradient if self.class_scale is None else gradient * self.class_scale[targets].unsqueeze(1)
+        with torch.enable_grad():
+            z = outputs.detach().requires_grad_()
+            return torch.autograd.grad(self(z, targets).sum(), z)[0]
+
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return columns c_1 … c_R with Σ_r c_r c_rᵀ = ∂²f_i/∂z_i² for every row, shape (R, B, C).
 

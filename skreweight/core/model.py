@@ -41,6 +41,11 @@ class Model:
                 "The module has no parameter that requires gradients: there is nothing to train."
             )
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether calls go to a compiled form of the module."""
+        return self._call is not self.module
+
     def refresh(self) -> bool:
         """Take note of parameters frozen or unfrozen since the last call; return whether any was."""
         named = {name: p for name, p in self.module.named_parameters() if p.requires_grad}

@@ -128,11 +128,7 @@ class SignalRecorder:
 
 def _cotangent(outputs: Tensor, targets: Any, loss: ExampleLoss, line: Line | None) -> Tensor:
     """What the signals of a batch start from: ∂t/∂z where one direction is all, else ∂f/∂z."""
-    if line is not None:
-        return line.direction
-    with torch.enable_grad():
-        z = outputs.requires_grad_()
-        return torch.autograd.grad(loss(z, targets).sum(), z)[0]
+    return loss.output_gradient(outputs, targets) if line is None else line.direction
 
 
 class SignalGradients:

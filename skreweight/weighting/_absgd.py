@@ -137,7 +137,7 @@ class ABSGD(Weighting):
             ten_times = math.log(1.0 - self.gamma + 10.0 * self.gamma)
             kept = torch.where(jump > furthest, log_old + ten_times, log_new)
         # A batch whose losses are not finite leaves no trace.
-        leaves_trace = log_share.isfinite()
+        leaves_trace = log_share < math.inf  # false for NaN too
         stored.copy_(torch.where(leaves_trace, kept, stored))
         stored_bias.copy_(torch.where(leaves_trace, bias, stored_bias))
         return log_new - torch.log1p(-bias) if self.correct_start else log_new

@@ -31,7 +31,7 @@ def chosen_products(case: Case, model, training: bool, dtype=torch.float64) -> B
     model.train(training)
     source = _GradientSource(model, Batch(torch.arange(N_ROWS), x, y), case.loss(dtype))
     torch.manual_seed(oracles.SEED)
-    return source(Batch(torch.arange(N_ROWS), x, y))
+    return source(Batch(torch.arange(N_ROWS), x, y), case.loss(dtype))
 
 
 def path_of(gradients: BatchGradients) -> str:

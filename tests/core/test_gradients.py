@@ -168,12 +168,13 @@ def test_nothing_stays_on_the_module() -> None:
     assert not any(module._forward_hooks for module in model.module.modules())
 
 
+@pytest.mark.parametrize("between", [nn.Tanh(), nn.LayerNorm(5)], ids=["chain", "graph"])
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_two_batches_in_one_pass(n_classes: int) -> None:
+def test_two_batches_in_one_pass(n_classes: int, between: nn.Module) -> None:
     """Each batch has the products that it has alone, with its own class weights."""
     generator = torch.Generator().manual_seed(0)
     draw = {"generator": generator, "dtype": torch.float64}
-    module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, n_classes)).double()
+    module = nn.Sequential(nn.Linear(4, 5), between, nn.Linear(5, n_classes)).double()
     recorder = SignalRecorder(Model(module))
     batches = [
         (torch.randn(n, 4, **draw), torch.arange(n) % n_classes, loss)

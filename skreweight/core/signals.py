@@ -53,7 +53,11 @@ class SignalRecorder:
         self._calls: list[tuple[Layer, Tensor]] = []
         self._edges: list[GradientEdge] = []
         self._replacements = [
-            (layer.module.__dict__, layer.module.__dict__.get("forward"), self._recording(layer))
+            (
+                layer.module.__dict__,
+                layer.module.__dict__.get("forward"),
+                _recording(layer, self._calls, self._edges),
+            )
             for layer in layers
         ]
 
@@ -101,29 +105,34 @@ class SignalRecorder:
         """
         if self._chain is not None and x.dim() == 2:
             return self._chain.forward(self.model.parameters, x)
-        self._calls, self._edges = [], []
         try:
             for attributes, _, recording in self._replacements:
                 attributes["forward"] = recording
-            return GraphPass(self.model(x), self._calls, self._edges)
+            return GraphPass(self.model(x), [*self._calls], [*self._edges])
         finally:
+            self._calls.clear()
+            self._edges.clear()
             for attributes, own, _ in self._replacements:
                 if own is None:
                     attributes.pop("forward", None)
                 else:
                     attributes["forward"] = own
 
-    def _recording(self, layer: Layer) -> Callable[[Tensor], Tensor]:
-        forward = layer.module.forward
 
-        def recorded(activation: Tensor) -> Tensor:
-            output = forward(activation)
-            self._calls.append((layer, activation))
-            # The edge and not the output: an in-place activation may overwrite the latter.
-            self._edges.append(get_gradient_edge(output))
-            return output
+def _recording(
+    layer: Layer, calls: list[tuple[Layer, Tensor]], edges: list[GradientEdge]
+) -> Callable[[Tensor], Tensor]:
+    """Return the layer's ``forward`` that leaves a record; without a way back to the recorder, which holds it."""
+    forward = layer.module.forward
 
-        return recorded
+    def recorded(activation: Tensor) -> Tensor:
+        output = forward(activation)
+        calls.append((layer, activation))
+        # The edge and not the output: an in-place activation may overwrite the latter.
+        edges.append(get_gradient_edge(output))
+        return output
+
+    return recorded
 
 
 def _cotangent(outputs: Tensor, targets: Any, loss: ExampleLoss, line: Line | None) -> Tensor:

@@ -105,6 +105,8 @@ class Stages:
             if self._hears_training:
                 net.notify("on_batch_begin", batch=pair, training=True)
             loss, weights, outputs = take(batch)
+            if trainer.guard.policy == "skip":
+                loss = torch.where(loss.isfinite(), loss, 0.0)  # a skipped batch is no part of the mean
             if n_batches == 0:
                 sums = [loss.clone()]
             else:
@@ -125,7 +127,8 @@ class Stages:
                 "The epoch had no batch: an empty batch_sampler, or drop_last=True with fewer training rows than "
                 "batch_size."
             )
-        self._finish_epoch(sums[0] / n_batches, n_batches, in_stage_two)
+        n_taken = max(1, n_batches - trainer.guard.n_skipped)
+        self._finish_epoch(sums[0] / n_taken, n_batches, in_stage_two)
 
     def _finish_epoch(self, mean_loss: Tensor, n_batches: int, in_stage_two: bool) -> None:
         """The one place where an epoch's figures come to the host."""

@@ -113,6 +113,7 @@ def test_skips_and_warns_once(name: str, optimizer: dict[str, Any]) -> None:
         skipping = classifier(name, *epochs, **options).fit(*rows())
     assert [str(w.message)[:8] for w in caught if "skipped" in str(w.message)] == ["Epoch 2:"]
     assert skipping.history_[:, "n_skipped"] == [0, 2, 1]
+    assert all(0 < loss < 100 for loss in skipping.history_[:, "train_loss"])
     without = classifier(name, GOOD, GOOD, GOOD, **options).fit(*rows())
     assert_same(skipping, without)
     for key, value in without.weighting_.state_dict().items():

@@ -89,7 +89,7 @@ class Stages:
         trainer.diagnostics = {} if net.diagnostics and in_stage_two else None
         trainer.train()
         best_by_step = in_stage_two and net.keep_best == "step" and self.rows.x_val is not None
-        sums: list[Tensor] = []
+        total = torch.zeros((), device=self.rows.device)
         n_batches = 0
         note_weights = (
             in_stage_two and own_rows and weighting.changes_weights and weighting.stored_weights is None
@@ -105,12 +105,8 @@ class Stages:
             if self._hears_training:
                 net.notify("on_batch_begin", batch=pair, training=True)
             loss, weights, outputs = take(batch)
-            if trainer.guard.policy == "skip":
-                loss = torch.where(loss.isfinite(), loss, 0.0)  # a skipped batch is no part of the mean
-            if n_batches == 0:
-                sums = [loss.clone()]
-            else:
-                sums[0].add_(loss)
+            skips = trainer.guard.policy == "skip"  # a skipped batch is no part of the mean
+            total = total + (torch.where(loss.isfinite(), loss, 0.0) if skips else loss)
             n_batches += 1
             if note_weights and self.last_weights is not None:
                 self.last_weights.index_copy_(
@@ -128,7 +124,7 @@ class Stages:
                 "batch_size."
             )
         n_taken = max(1, n_batches - trainer.guard.n_skipped)
-        self._finish_epoch(sums[0] / n_taken, n_batches, in_stage_two)
+        self._finish_epoch(total / n_taken, n_batches, in_stage_two)
 
     def _finish_epoch(self, mean_loss: Tensor, n_batches: int, in_stage_two: bool) -> None:
         """The one place where an epoch's figures come to the host."""

@@ -39,6 +39,10 @@ class Trainer:
     guard : FiniteGuard
     on_gradients : callable or None, default=None
         Called with the batch when the gradients stand in the parameters, before the optimiser's step.
+    autocast : torch.dtype or None, default=None
+        Precision of the forward passes that need no products of gradients; None: that of the module.
+    cuda_graph : bool, default=False
+        Whether steps on a GPU are captured in a CUDA graph.
     """
 
     def __init__(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -170,14 +169,14 @@ def _adam_with_state(
         decoupled = always_decoupled or group.get("decoupled_weight_decay", False)
         state = optimizer.state.get(p, {})
         beta1, beta2 = group["betas"]
-        t = float(state["step"]) + 1 if state else 1.0
+        t = state["step"].double() + 1 if state else torch.ones((), dtype=torch.float64, device=p.device)
         zeros = torch.zeros_like(p)
         gradient = -gradient if group["maximize"] else gradient
         if not decoupled:
             gradient = gradient + group["weight_decay"] * p
         mean = beta1 * state.get("exp_avg", zeros) + (1 - beta1) * gradient
         square = beta2 * state.get("exp_avg_sq", zeros) + (1 - beta2) * gradient.square()
-        correction = math.sqrt(1 - beta2**t)
+        correction = (1 - beta2**t).sqrt()
         if early_epsilon:
             scaled = mean * correction / (square.sqrt() + group["eps"])
         else:

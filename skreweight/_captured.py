@@ -81,7 +81,8 @@ class CapturedStep:
         self._graph.replay()
         if not is_new:  # the capture itself counted what the host counts, without running anything
             self._on_replay()
-        return self._result
+        loss, weights, outputs = self._result
+        return loss, weights.clone(), outputs  # the weights are kept; the next replay writes over them
 
     def _capture(self) -> None:
         assert self._static is not None

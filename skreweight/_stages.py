@@ -12,9 +12,10 @@ from skorch.utils import TeeGenerator
 from torch import Tensor
 
 from skreweight._diagnostics import summarised
+from skreweight._last_weights import LastWeights
 from skreweight._rows import FitRows
 from skreweight._training import PLAIN, Trainer
-from skreweight.batches import Batch
+from skreweight.batches import Batch, TensorBatches
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.weighting import Weighting
 
@@ -47,7 +48,7 @@ class Stages:
     ) -> None:
         self.net, self.rows, self.trainer = net, rows, trainer
         self.losses, self.plain_loss = losses, plain_loss
-        self.last_weights: Tensor | None = None
+        self._last_weights: LastWeights | None = None
         self._has_warned = False
         callbacks = [callback for _, callback in net.callbacks_]
         self._hears_training = any(_hears_batches(c, training=True) for c in callbacks)
@@ -79,6 +80,11 @@ class Stages:
                     return
                 progress.epochs_done = n_warmup
 
+    @property
+    def last_weights(self) -> Tensor | None:
+        """The last weight of each row of X in stage 2, if they were noted."""
+        return None if self._last_weights is None else self._last_weights.values()
+
     def _run_epoch(
         self, batches: Iterable[Batch], weighting: Weighting, in_stage_two: bool, own_rows: bool
     ) -> None:
@@ -94,11 +100,9 @@ class Stages:
         note_weights = (
             in_stage_two and own_rows and weighting.changes_weights and weighting.stored_weights is None
         )
-        if note_weights and self.last_weights is None:
-            # A row that stage 2 has not come to (Ctrl-C, drop_last) counts as in stage 1.
-            self.last_weights = torch.ones(
-                len(self.rows.targets), dtype=torch.float64, device=self.rows.device
-            )
+        if note_weights and self._last_weights is None:
+            self._last_weights = LastWeights(len(self.rows.targets), self.rows.device)
+        may_come_again = not (isinstance(batches, TensorBatches) and batches.batch_sampler is None)
         take = trainer.taker(weighting)
         for batch in batches:
             pair = (batch.x, batch.targets)
@@ -108,10 +112,8 @@ class Stages:
             skips = trainer.guard.policy == "skip"  # a skipped batch is no part of the mean
             total = total + (torch.where(loss.isfinite(), loss, 0.0) if skips else loss)
             n_batches += 1
-            if note_weights and self.last_weights is not None:
-                self.last_weights.index_copy_(
-                    0, batch.rows, (weights * len(weights)).to(self.last_weights.dtype)
-                )
+            if note_weights and self._last_weights is not None:
+                self._last_weights.note(batch.rows, weights, may_come_again=may_come_again)
             if self._hears_training:
                 self._tell_batch(pair, loss, outputs, "train")
             if best_by_step:

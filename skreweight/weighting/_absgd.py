@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from skreweight.weighting._base import Step, Weighting
+from skreweight.weighting._log_average import with_floats, with_tensors
 
 
 class ABSGD(Weighting):
@@ -109,35 +110,46 @@ class ABSGD(Weighting):
         """Return p_i/B with the average that includes this batch."""
         if math.isinf(self.lam):
             return step.uniform()
-        log_n = math.log(len(step.losses))
         exponents = step.losses.double() / self.lam
-        counted = exponents if step.multiplicity is None else exponents + step.multiplicity.double().log()
-        log_share = counted.logsumexp(0) + (math.log(self.gamma * self.alpha) - log_n)
-        log_s = self._updated_average(log_share)
-        weights = (exponents - (log_s + log_n)).exp().to(step.losses.dtype)
+        top = exponents.amax()
+        weights = step.times_multiplicity((exponents - top).exp_())
+        factor = self._factor_on_host if top.device.type == "cpu" else self._factor_on_device
+        weights *= factor(top, weights.sum(), len(weights))
         if self.add_uniform:
-            weights = weights + 1.0 / len(weights)
-        return step.times_multiplicity(weights)
+            weights += step.uniform()
+        return weights.to(step.losses.dtype)
 
-    def _updated_average(self, log_share: Tensor) -> Tensor:
-        """Add γα·mean exp(f/λ) to (1 − γ)s and return log s, corrected for its start at 0."""
-        if self.gamma == 1:
-            return log_share
-        stored, stored_bias = self.state_["log_average"], self.state_["bias"]
-        log_old, bias = stored, stored_bias
-        furthest = math.inf if self.max_jump is None else self.max_jump / self.lam
-        if self._is_guarded:
-            jump = log_share - log_old
-            anew = jump < -furthest
-            log_old, bias = torch.where(anew, -math.inf, log_old), torch.where(anew, 1.0, bias)
-        log_new = torch.logaddexp(log_old + math.log1p(-self.gamma), log_share)
-        bias = bias * (1.0 - self.gamma)
-        kept = log_new
-        if self._is_guarded:
-            ten_times = math.log(1.0 - self.gamma + 10.0 * self.gamma)
-            kept = torch.where(jump > furthest, log_old + ten_times, log_new)
-        # A batch whose losses are not finite leaves no trace.
-        leaves_trace = log_share < math.inf  # false for NaN too
-        stored.copy_(torch.where(leaves_trace, kept, stored))
-        stored_bias.copy_(torch.where(leaves_trace, bias, stored_bias))
-        return log_new - torch.log1p(-bias) if self.correct_start else log_new
+    def _factor_on_device(self, top: Tensor, total: Tensor, n_rows: int) -> Tensor:
+        """Bring mean exp(f/λ) = exp(top) · total/B into the average s; return exp(top)/(B s)."""
+        log_n = math.log(n_rows)
+        log_s = log_share = top + total.log() + (math.log(self.gamma * self.alpha) - log_n)
+        if self.gamma < 1:
+            stored, stored_bias = self.state_["log_average"], self.state_["bias"]
+            new = with_tensors(stored, stored_bias, log_share, gamma=self.gamma, furthest=self._furthest)
+            # A batch whose losses are not finite leaves no trace.
+            leaves_trace = log_share < math.inf  # false for NaN too
+            stored.copy_(torch.where(leaves_trace, new.log_kept, stored))
+            stored_bias.copy_(torch.where(leaves_trace, new.bias, stored_bias))
+            log_s = new.log_s - torch.log1p(-new.bias) if self.correct_start else new.log_s
+        return (top - log_n - log_s).exp_()
+
+    def _factor_on_host(self, top: Tensor, total: Tensor, n_rows: int) -> float:
+        """Do the same on the CPU: an operation on a tensor of one number takes ten times that on a float."""
+        log_n, log_top, summed = math.log(n_rows), top.item(), total.item()
+        log_total = math.log(summed) if summed else -math.inf
+        log_s = log_share = log_top + log_total + (math.log(self.gamma * self.alpha) - log_n)
+        if not log_share < math.inf:
+            return math.nan
+        if self.gamma < 1:
+            stored, stored_bias = self.state_["log_average"], self.state_["bias"]
+            new = with_floats(
+                stored.item(), stored_bias.item(), log_share, gamma=self.gamma, furthest=self._furthest
+            )
+            stored.fill_(new.log_kept)
+            stored_bias.fill_(new.bias)
+            log_s = new.log_s - math.log1p(-new.bias) if self.correct_start else new.log_s
+        return math.exp(log_top - log_n - log_s)
+
+    @property
+    def _furthest(self) -> float:
+        return math.inf if self.max_jump is None or self.lam < 0 else self.max_jump / self.lam

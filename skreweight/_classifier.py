@@ -104,7 +104,7 @@ class ReweightedClassifier(Prediction):
     ----------
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Where X had string column names.
     example_weights_ : ndarray of shape (n_rows,)
         One figure per row of X as given to `fit`; NaN for rows held out. The stored weights of a method that

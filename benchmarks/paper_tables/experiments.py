@@ -52,15 +52,16 @@ class Experiment:
             Rows made by a method, which may hold the validation rows too; None: the training rows, and a
             stage 1 that is trained once for all methods.
         **settings
-            Of the estimator. Those of `STAGE_ONE_TOO` hold from stage 1 on.
+            Of the estimator. Those of `STAGE_ONE_TOO` hold from stage 1 on; with ``restart_stage_two=False``
+            both stages are one fit with one optimiser.
         """
         recipe = self.recipe
         with warnings.catch_warnings():
             if rows is not None:
                 warnings.filterwarnings("ignore", r".* of X_val stand in X as well")
             X, y = self.training_rows if rows is None else rows
-            if not recipe.stage_one:
-                options = {**recipe.module_settings, **recipe.stage_two, **settings}
+            if not recipe.stage_one or settings.get("restart_stage_two") is False:
+                options = {**recipe.module_settings, **recipe.stage_one, **recipe.stage_two, **settings}
                 return self._classifier(recipe.module, **options).fit(X, y)
             early = {name: value for name, value in settings.items() if name in STAGE_ONE_TOO}
             start = self._stage_one(X, y, early) if rows is not None else self._shared_start(early)

@@ -40,6 +40,34 @@ _QUICK: dict[str, dict[str, list[Any]]] = {
     "ours": {"weighting__damping": [1e-3, 0.1], "weighting__decay": [1.0, 10.0]},
     "ABSGD": {"weighting__lam": [0.1, 1.0, 5.0]},
 }
+#: Settings compared with each other, row by row, on draws that the papers' tables do not use.
+_CURVATURES: list[dict[str, list[Any]]] = [
+    {"weighting__curvature": ["ggn"], "weighting__damping": [1e-3, 0.1]},
+    {"weighting__curvature": ["identity"]},
+]
+_TRIALS: dict[str, list[dict[str, list[Any]]]] = {
+    "two-phase": [{}, {"weighting__lp_coef": [1e-3, 1e-2]}],
+    "Hu et al.": [
+        {"weighting__decay": [1.0, 10.0]},
+        {"weighting__floor": [0.0], "weighting__lp_coef": [0.0, 1e-3, 1e-2]},
+        {"weighting__lp_coef": [1e-3, 1e-2]},
+    ],
+    "ours": [
+        *({**c, "weighting__n_constraint_steps": [1, 5]} for c in _CURVATURES),
+        *({**c, "weighting__floor": [0.0]} for c in _CURVATURES),
+        {"weighting__curvature": ["identity"], "weighting__n_constraint_steps": [15]},
+        {"weighting__decay": [1.0]},
+        {"weighting__lp_coef": [1e-3, 1e-2]},
+        {"weighting__polyak": [0.03, 0.3]},
+        *({**c, "weighting__floor": [0.0], "weighting__polyak": [0.01, 0.03]} for c in _CURVATURES),
+        *({**c, "weighting__floor": [0.0], "weighting__lp_coef": [1e-2]} for c in _CURVATURES),
+    ],
+}
+#: Once with the best step kept and a new optimiser at stage 2, once without the one or the other.
+_HOW_STAGE_TWO_RUNS: list[dict[str, list[Any]]] = [
+    {"keep_best": ["epoch", False]},
+    {"keep_best": ["step"], "restart_stage_two": [False]},
+]
 _QI = {"weighting__lam": [0.1, 1.0, 10.0]}
 
 
@@ -56,6 +84,9 @@ def configurations(method: str, grid: str, table: str) -> list[Settings]:
     """
     if method.startswith("ABSGD ("):
         return list(ParameterGrid(_QI))
+    if table == "trials":
+        compared = [{"keep_best": ["step"], **settings} for settings in _TRIALS.get(method, [{}])]
+        return list(ParameterGrid([*compared, *_HOW_STAGE_TWO_RUNS]))
     grids: Mapping[str, Mapping[str, list[Any]]]
     if table == "benchmark":
         grids = {"Hu et al. + R": {"weighting__lp_coef": [1e-2]}}

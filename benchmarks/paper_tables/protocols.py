@@ -76,12 +76,22 @@ def _filled_by_class(X: NDArray[Any], y: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def sentences(
-    *, k: int, n_rare: int, n_common: int, standardised: bool, data_home: str | None, seed: int
+    *,
+    k: int,
+    n_rare: int,
+    n_common: int,
+    standardised: bool,
+    data_home: str | None,
+    seed: int,
+    scored_on: str = "test",
 ) -> Data:
-    """Liu et al., section 4.2: class 0 is rare, 10 validation rows a class, the data's own test split."""
+    """Liu et al., section 4.2: class 0 is rare, 10 validation rows a class, the data's own test split.
+
+    ``scored_on="dev"`` takes the dev split in its place, for trials that must not see the test.
+    """
     sst: Any = load_sst(k, data_home)
     counts = {0: n_rare, **{c: n_common for c in range(1, k)}}
-    train, test = sst.split == "train", sst.split == "test"
+    train, test = sst.split == "train", sst.split == scored_on
     draw = draw_counts(sst.target, counts, validation=10, rows=train, test_rows=test, random_state=seed)
     X = sst.data
     if standardised:

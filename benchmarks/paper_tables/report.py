@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from datetime import date
@@ -33,8 +34,8 @@ PACKAGES = ("skreweight", "torch", "skorch", "scikit-learn", "imbalanced-learn",
 
 
 def write_report(table: str, rows: pd.DataFrame, out: Path, command: str) -> Path:
-    """Write ``<table>.md``, ``<table>_summary.csv`` and ``<table>.png``; return the Markdown file's path."""
-    make = _benchmark_body if table == "benchmark" else _table_body
+    """Write ``<table>.md``, ``<table>_summary.csv`` and most often ``<table>.png``; return the first's path."""
+    make = {"benchmark": _benchmark_body, "trials": _trials_body}.get(table, _table_body)
     body, summary = make(table, rows, out)
     summary.to_csv(out / f"{table}_summary.csv", index=False, float_format="%.4f")
     path = out / f"{table}.md"
@@ -141,6 +142,28 @@ def _plot_accuracy(chosen: pd.DataFrame, published: dict[str, dict[str, tuple]],
         axis.set(title=task, xlabel="test accuracy, %")
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
+
+
+def _trials_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.DataFrame]:
+    """Every setting's accuracy on every task: nothing is selected."""
+    labelled = rows.assign(method=rows["method"] + rows["config"].map(_settings_in_words))
+    figures = mean_and_std(labelled, "accuracy")
+    order = labelled["method"].unique()
+    columns = {
+        task: figures.loc[task].apply(lambda row: _cell(row["mean"], row["std"]), axis=1).reindex(order)
+        for task in rows["task"].unique()
+    }
+    means = figures["mean"].groupby("method").mean().reindex(order)
+    block = pd.DataFrame({**columns, "mean of the tasks": means.map(_cell)})
+    legend = "Test accuracy in per cent, mean ± standard deviation over draws. Every row is one setting.\n\n"
+    return legend + _markdown(block), figures.reset_index()
+
+
+def _settings_in_words(config: str) -> str:
+    settings = {name.removeprefix("weighting__"): value for name, value in json.loads(config).items()}
+    if settings.get("keep_best") == "step":
+        del settings["keep_best"]
+    return "".join(f", {name}={value!r}" for name, value in settings.items())
 
 
 def _benchmark_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.DataFrame]:

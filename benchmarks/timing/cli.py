@@ -102,7 +102,7 @@ def _memory(options: argparse.Namespace, figures: dict[str, Any]) -> Iterator[st
         print(case, file=sys.stderr)
         found.append(measure_memory(case))
     figures["memory"] = [asdict(f) for f in found]
-    yield f"### Memory of a fit on N × {N_COLUMNS} rows\n\n{report.memory_table(found)}"
+    yield f"## Memory of a fit on N × {N_COLUMNS} rows\n\n{report.memory_table(found)}"
 
 
 def _validation(options: argparse.Namespace, figures: dict[str, Any]) -> Iterator[str]:

@@ -77,7 +77,7 @@ def epochs_table(title: str, lines: list[Line]) -> str:
             ]
         )
     header = ["", "ratio to the loop", "lowest to highest", "ms per epoch", "fit besides epochs, ms"]
-    return f"### {title}\n\n{table(header, rows)}"
+    return f"## {title}\n\n{table(header, rows)}"
 
 
 def memory_table(figures: Iterable[MemoryFigures]) -> str:
@@ -125,7 +125,7 @@ def operations_table(title: str, found: list[Operations]) -> str:
         for o in found
     ]
     header = ["", "Mflop a step", "ratio", "tensor operations a step", "ratio"]
-    return f"### Operations, {title}\n\n{table(header, rows)}"
+    return f"## Operations, {title}\n\n{table(header, rows)}"
 
 
 INTRODUCTION = """# Speed and memory

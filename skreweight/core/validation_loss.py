@@ -15,7 +15,7 @@ from skreweight.core.signals import SignalGradients
 
 
 class ValidationLoss:
-    """L_val(θ) = (1/M) Σ_m f_m(θ) + lp_coef · Σ_k |θ_k|^lp_norm, always in evaluation mode.
+    """L_val(θ) = (1/M) Σ_m f_m(θ) + lp_coef · ``Σ_k |θ_k|^lp_norm``, always in evaluation mode.
 
     Parameters
     ----------

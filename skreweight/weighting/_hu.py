@@ -50,7 +50,7 @@ class Hu(Weighting):
     virtual_batch_size : int or None, default=None
         Rows that share a virtual step; None: all of the batch. The authors' text code uses 8.
     lp_norm, lp_coef : float, default=2 and 0.0
-        The penalty lp_coef · Σ_k |θ_k|^lp_norm is part of L_val ("Hu+R").
+        The penalty lp_coef · ``Σ_k |θ_k|^lp_norm`` is part of L_val ("Hu+R").
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ class Ours(Hu):
     initial_weight, decay, step_size, normalization, temperature, floor, virtual_step, virtual_batch_size
         As in `Hu`.
     lp_norm, lp_coef : float, default=2 and 0.0
-        The penalty lp_coef · Σ_k |θ_k|^lp_norm is part of L_val.
+        The penalty lp_coef · ``Σ_k |θ_k|^lp_norm`` is part of L_val.
     n_constraint_steps : int, default=1
         T', tuned by the paper in {1, 5, 10, 15, 30}. 0 is `Hu`.
     constraint_step_size : float or None, default=None

@@ -28,7 +28,7 @@ class Ren(Weighting):
     virtual_step : {"sgd", "optimizer"}, default="sgd"
         δ_i = −lr·∇f_i, or row i's whole step of the running optimiser (SGD, Adam or AdamW).
     lp_norm, lp_coef : float, default=2 and 0.0
-        The penalty lp_coef · Σ_k |θ_k|^lp_norm is part of L_val.
+        The penalty lp_coef · ``Σ_k |θ_k|^lp_norm`` is part of L_val.
 
     References
     ----------

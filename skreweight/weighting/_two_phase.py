@@ -13,13 +13,13 @@ from skreweight.weighting._penalty import PENALTY_CONSTRAINTS
 class TwoPhase(Weighting):
     """Train on the training rows in stage 1 and on the balanced validation rows alone in stage 2.
 
-    Stage 2 minimises Σ_m f_m/B + lp_coef · Σ_k |θ_k|^lp_norm over mini-batches of the validation rows: an epoch
+    Stage 2 minimises Σ_m f_m/B + lp_coef · ``Σ_k |θ_k|^lp_norm`` over mini-batches of the validation rows: an epoch
     is one pass over them. Every training row weighs 0 there, every validation row the same.
 
     Parameters
     ----------
     lp_norm : float, default=2
-        Exponent p of the penalty Σ_k |θ_k|^p; the paper tunes it in {2, 4, 6, 8}.
+        Exponent p of the penalty ``Σ_k |θ_k|^p``; the paper tunes it in {2, 4, 6, 8}.
     lp_coef : float, default=0.0
         Coefficient of the penalty.
 

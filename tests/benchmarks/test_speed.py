@@ -120,7 +120,7 @@ def test_the_command_prints_a_table_and_writes_every_round(
     chosen = ["skorch", "none", "ours", "hu-loop"]
     main(["--quick", "--problems", "mlp", "--only", *chosen, "--json", str(tmp_path / "speed.json")])
     printed = capsys.readouterr().out
-    assert "### 171-100-100-2, N = 256, batch 32" in printed
+    assert "## 171-100-100-2, N = 256, batch 32" in printed
     assert "versions: skreweight" in printed
     figures = json.loads((tmp_path / "speed.json").read_text())
     assert [line["name"] for line in figures["epochs"]] == ["floor", *chosen]

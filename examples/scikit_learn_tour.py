@@ -97,8 +97,7 @@ with sklearn.config_context(enable_metadata_routing=True):
 weights = routed["net"].example_weights_
 assert weights.shape == (len(rest),)
 for label in routed.classes_:
-    above = weights[y.iloc[rest] == label] > 1e-5  # the floor
-    print(f'rows of "{label}" whose weight is above the floor: {above.mean():.0%}')
+    print(f'rows of "{label}" that weigh anything: {(weights[y.iloc[rest] == label] > 0).mean():.0%}')
 
 title("4. A threshold for a cost, and calibrated probabilities")
 

@@ -35,15 +35,19 @@ class Ours(Hu):
 
     Parameters
     ----------
-    initial_weight, decay, step_size, normalization, temperature, floor, virtual_step, virtual_batch_size
+    initial_weight, decay, step_size, normalization, temperature
+        As in `Hu`.
+    floor : float, default=0.0
+        As in `Hu`, whose 1e-5 makes a batch in which every row does harm one of equal weights: the plain loss.
+    virtual_step, virtual_batch_size
         As in `Hu`.
     lp_norm, lp_coef : float, default=2 and 0.0
         The penalty lp_coef · ``Σ_k |θ_k|^lp_norm`` is part of L_val.
     n_constraint_steps : int, default=1
-        T', tuned by the paper in {1, 5, 10, 15, 30}. 0 is `Hu`.
+        T', tuned by the paper in {1, 5, 10, 15, 30}. 0 is `Hu` with the same ``floor``.
     constraint_step_size : float or None, default=None
         Upper limit of η, tuned by the paper in {1e-2, 1e-3, 1e-4, 1e-5}; None: the cap alone.
-    polyak : float or None, default=0.1
+    polyak : float or None, default=0.01
         Fraction of L_val that one step may ask for; None: no cap, a step size is then required.
     curvature : {"ggn", "hessian", "fisher", "identity"}, default="ggn"
         D: the diagonal of the generalised Gauss-Newton matrix (the Hessian's own for networks of ReLUs), the
@@ -92,14 +96,14 @@ class Ours(Hu):
         step_size: float = 1.0,
         normalization: str = "linear",
         temperature: float = 1.0,
-        floor: float = 1e-5,
+        floor: float = 0.0,
         virtual_step: str = "sgd",
         virtual_batch_size: int | None = None,
         lp_norm: float = 2,
         lp_coef: float = 0.0,
         n_constraint_steps: int = 1,
         constraint_step_size: float | None = None,
-        polyak: float | None = 0.1,
+        polyak: float | None = 0.01,
         curvature: str = "ggn",
         damping: float = 1e-3,
         n_probes: int = 1,

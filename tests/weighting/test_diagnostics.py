@@ -51,7 +51,7 @@ def test_of_ours() -> None:
         assert stage_two[-1][f"effective_rows_{label}"] == pytest.approx(
             w.sum() ** 2 / (w**2).sum(), rel=1e-9
         )
-    assert stage_two[-1]["at_floor"] == pytest.approx((fit.example_weights_ <= 1e-5).mean())
+    assert stage_two[-1]["at_floor"] == pytest.approx((fit.example_weights_ <= 0).mean())
 
 
 def test_of_methods_that_store_no_weights() -> None:

@@ -100,6 +100,7 @@ def test_against_the_algorithm_box(normalization: str, n_steps: int, limit: floa
         weighting="ours",
         weighting__initial_weight=0.5,
         weighting__decay=2.0,
+        weighting__floor=1e-5,
         weighting__normalization=normalization,
         weighting__temperature=2.0,
         weighting__lp_norm=4,

@@ -83,11 +83,11 @@ def test_hu_that_stands_still_keeps_any_weights() -> None:
 
 @both_optimizers
 @both_nets
-@pytest.mark.parametrize("normalization", ["linear", "softmax"])
+@pytest.mark.parametrize(("normalization", "floor"), [("linear", 1e-5), ("linear", 0.0), ("softmax", 1e-5)])
 def test_ours_without_constraint_steps_is_hu(
-    optimizer: dict[str, Any], net: dict[str, Any], normalization: str
+    optimizer: dict[str, Any], net: dict[str, Any], normalization: str, floor: float
 ) -> None:
-    options = {"weighting__normalization": normalization, **optimizer, **net}
+    options = {"weighting__normalization": normalization, "weighting__floor": floor, **optimizer, **net}
     ours, hu = fitted("ours", weighting__n_constraint_steps=0, **options), fitted("hu", **options)
     assert_same(ours, hu)
     assert np.array_equal(ours.example_weights_, hu.example_weights_)
@@ -96,7 +96,8 @@ def test_ours_without_constraint_steps_is_hu(
 @both_nets
 def test_a_constraint_step_of_size_zero_is_hu(net: dict[str, Any]) -> None:
     """Its passes leave dropout's draws and BatchNorm's statistics as they were."""
-    ours, hu = fitted("ours", weighting__constraint_step_size=0.0, **net), fitted("hu", **net)
+    options = {"weighting__floor": 0.0, **net}
+    ours, hu = fitted("ours", weighting__constraint_step_size=0.0, **options), fitted("hu", **options)
     assert_same(ours, hu)
     assert np.array_equal(ours.example_weights_, hu.example_weights_)
 

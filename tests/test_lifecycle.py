@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import cloudpickle
@@ -165,6 +166,58 @@ def test_a_model_trained_on_a_gpu_loads_without_one(monkeypatch):
     assert loaded.get_params()["device"] == "auto"
     assert loaded.device == "cuda" if torch.cuda.is_available() else loaded.device == "cpu"
     np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
+
+
+@pytest.fixture
+def written_on_a_gpu(monkeypatch):
+    """Files are written as a machine with a GPU writes them: torch notes of every storage that it lies there."""
+
+    @contextmanager
+    def writing():
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+            yield
+
+    return writing
+
+
+without_a_gpu = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="the file is loaded where there is no GPU"
+)
+
+
+@without_a_gpu
+def test_what_a_gpu_wrote_needs_one_where_nobody_maps_it(written_on_a_gpu):
+    with written_on_a_gpu():
+        stored = pickle.dumps(torch.ones(2))
+    with pytest.raises(RuntimeError, match="CUDA device"):
+        pickle.loads(stored)
+
+
+@ALL
+@without_a_gpu
+@pytest.mark.parametrize("dump", [pickle.dumps, cloudpickle.dumps])
+def test_a_pickle_written_on_a_gpu_loads_without_one(weighting, dump, written_on_a_gpu):
+    net = classifier(weighting, device="auto", optimizer=torch.optim.Adam).fit(X, Y)
+    with written_on_a_gpu():
+        stored = dump(net)
+    loaded = pickle.loads(stored)
+    np.testing.assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
+    assert_same(net.partial_fit(X, Y), loaded.partial_fit(X, Y))
+
+
+@ALL
+@without_a_gpu
+def test_parameters_written_on_a_gpu_load_without_one(weighting, tmp_path, written_on_a_gpu):
+    net = classifier(weighting, device="auto").fit(X, Y)
+    with written_on_a_gpu():
+        names = saved(net, tmp_path)
+    with pytest.raises(RuntimeError, match="CUDA device"):
+        torch.load(names["f_optimizer"])
+    loaded = classifier(weighting, device="auto")
+    loaded.load_params(**names)
+    np.testing.assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
+    assert_same(net.partial_fit(X, Y), loaded.partial_fit(X, Y))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the warning comes where there is no GPU")

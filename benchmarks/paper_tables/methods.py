@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,20 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from benchmarks.paper_tables.experiments import Experiment
 from skreweight.losses import LDAMLoss, LogitAdjustedLoss
+from skreweight.weighting import get_weighting
 
 #: (experiment, settings of the grid) -> a fitted classifier with `predict_proba`
 Method = Callable[..., Any]
 
 
-def _weighted(weighting: str, **fixed: Any) -> Method:
-    def fit(experiment: Experiment, **settings: Any) -> Any:
-        return experiment.network(weighting=weighting, **{**fixed, **settings})
+class _Weighted:
+    """A network with a weighting; ``settings`` of the grid go before the fixed ones."""
 
-    return fit
+    def __init__(self, weighting: str, **fixed: Any) -> None:
+        self.weighting, self.fixed = weighting, fixed
+
+    def __call__(self, experiment: Experiment, **settings: Any) -> Any:
+        return experiment.network(weighting=self.weighting, **{**self.fixed, **settings})
 
 
 def _oversampled(make: Callable[[int, int], Any]) -> Method:
@@ -85,31 +89,40 @@ _CB = {"class_weight": "effective-number", "defer_class_weight": True}
 _LDAM = {"criterion": LDAMLoss, "module__normalized_head": True}
 
 METHODS: dict[str, Method] = {
-    "plain": _weighted("none"),
-    "proportion": _weighted("proportion"),
-    "two-phase": _weighted("two-phase"),
-    "Ren et al.": _weighted("ren"),
-    "Hu et al.": _weighted("hu"),
-    "Hu et al., floor 0": _weighted("hu", weighting__floor=0.0),
-    "Hu et al. + R": _weighted("hu"),
-    "ours": _weighted("ours"),
-    "ABSGD": _weighted("absgd"),
-    "plain + validation rows": _weighted("none", **_ALL),
-    "proportion + validation rows": _weighted("proportion", **_ALL),
-    "logit adjustment + validation rows": _weighted("none", criterion=LogitAdjustedLoss, **_ALL),
+    "plain": _Weighted("none"),
+    "proportion": _Weighted("proportion"),
+    "two-phase": _Weighted("two-phase"),
+    "Ren et al.": _Weighted("ren"),
+    "Hu et al.": _Weighted("hu"),
+    "Hu et al., floor 0": _Weighted("hu", weighting__floor=0.0),
+    "Hu et al. + R": _Weighted("hu"),
+    "ours": _Weighted("ours"),
+    "ABSGD": _Weighted("absgd"),
+    "plain + validation rows": _Weighted("none", **_ALL),
+    "proportion + validation rows": _Weighted("proportion", **_ALL),
+    "logit adjustment + validation rows": _Weighted("none", criterion=LogitAdjustedLoss, **_ALL),
     "random oversampling + validation rows": _oversampled(_random),
     "SMOTE + validation rows": _oversampled(_smote),
     "boosted trees + validation rows": _from_scikit_learn(_trees, validation_rows=True),
     "MLPClassifier + validation rows": _from_scikit_learn(_mlp, validation_rows=True),
     "boosted trees": _from_scikit_learn(_trees, validation_rows=False),
     "MLPClassifier": _from_scikit_learn(_mlp, validation_rows=False),
-    "SGD (CE)": _weighted("none"),
-    "ABSGD (CE)": _weighted("absgd"),
-    "SGD (CB-CE)": _weighted("none", **_CB),
-    "ABSGD (CB-CE)": _weighted("absgd", **_CB),
-    "SGD (LDAM)": _weighted("none", **_LDAM),
-    "ABSGD (LDAM)": _weighted("absgd", **_LDAM),
+    "SGD (CE)": _Weighted("none"),
+    "ABSGD (CE)": _Weighted("absgd"),
+    "SGD (CB-CE)": _Weighted("none", **_CB),
+    "ABSGD (CB-CE)": _Weighted("absgd", **_CB),
+    "SGD (LDAM)": _Weighted("none", **_LDAM),
+    "ABSGD (LDAM)": _Weighted("absgd", **_LDAM),
 }
+
+
+def is_default(method: str, settings: Mapping[str, Any]) -> bool:
+    """Whether the settings leave every parameter of a method's weighting at the package's default."""
+    weighting = getattr(METHODS[TUNED.get(method, method)], "weighting", "none")
+    defaults = get_weighting(weighting).get_params()
+    own = {k.removeprefix("weighting__"): v for k, v in settings.items() if k.startswith("weighting__")}
+    return all(defaults[name] == value for name, value in own.items())
+
 
 #: Rows that are another row's fits, decided with the threshold tuned on the validation rows.
 TUNED = {"plain, tuned threshold": "plain"}

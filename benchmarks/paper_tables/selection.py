@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pandas as pd
 
 from benchmarks.paper_tables.evaluation import DECISION_METRICS
-from benchmarks.paper_tables.methods import TUNED
+from benchmarks.paper_tables.methods import TUNED, is_default
 
 
 def with_tuned_rows(rows: pd.DataFrame, names: tuple[str, ...] = tuple(TUNED)) -> pd.DataFrame:
@@ -17,6 +20,15 @@ def with_tuned_rows(rows: pd.DataFrame, names: tuple[str, ...] = tuple(TUNED)) -
 def tuned(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with the figures of the tuned decision in place of the default's."""
     return rows.assign(**{name: rows[f"tuned_{name}"] for name in DECISION_METRICS})
+
+
+def at_defaults(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the package's default settings, where a method's grid has them: nothing is chosen."""
+    kept = [
+        is_default(method, json.loads(config))
+        for method, config in zip(rows["method"], rows["config"], strict=True)
+    ]
+    return rows[np.array(kept, dtype=bool)]
 
 
 def best_on_validation(rows: pd.DataFrame) -> pd.DataFrame:

@@ -13,11 +13,19 @@ from benchmarks.paper_tables import evaluation, protocols, ranks, report, runner
 from benchmarks.paper_tables.__main__ import main
 from benchmarks.paper_tables.experiments import Experiment
 from benchmarks.paper_tables.grids import configurations
-from benchmarks.paper_tables.methods import BENCHMARK_METHODS, IMAGE_METHODS, LIU_METHODS, METHODS, QI_METHODS
+from benchmarks.paper_tables.methods import (
+    BENCHMARK_METHODS,
+    IMAGE_METHODS,
+    LIU_METHODS,
+    METHODS,
+    QI_METHODS,
+    is_default,
+)
 from benchmarks.paper_tables.protocols import Data
 from benchmarks.paper_tables.published import PUBLISHED
 from benchmarks.paper_tables.recipes import Recipe, _rate_of_epoch, _shifted
 from benchmarks.paper_tables.tables import TABLES, Table
+from skreweight.weighting import Ours
 
 
 def _blobs(seed: int, *, data_home: object = None) -> Data:
@@ -234,6 +242,15 @@ def test_best_on_validation_breaks_ties_by_loss():
     assert chosen.set_index("seed")["config"].to_dict() == {0: "y", 1: "x"}
 
 
+def test_default_settings_are_those_of_the_weightings():
+    polyak = Ours().polyak
+    configs = [{"keep_best": "step"}, {"weighting__polyak": polyak}, {"weighting__polyak": polyak / 2}]
+    rows = pd.DataFrame({"method": "ours", "config": [json.dumps(config) for config in configs]})
+    assert selection.at_defaults(rows)["config"].tolist() == rows["config"].tolist()[:2]
+    assert is_default("plain, tuned threshold", {"keep_best": "step"})
+    assert not is_default("ABSGD (CE)", {"weighting__lam": 0.5})
+
+
 def test_best_on_test_is_one_setting_for_all_seeds():
     chosen = selection.best_on_test(_rows())
     assert set(chosen["config"]) == {"z"}
@@ -342,6 +359,7 @@ def _quick(table: str, tasks: list[str], home: str, out: str) -> str:
         ("liu4", ["50:500"]),
         ("benchmark", ["ecoli", "oil"]),
         ("qi1", ["stand-in (no GPU)"]),
+        ("trials", ["SST-2, 20:1000, dev"]),
     ],
 )
 def test_quick_form_of_a_table(table, tasks, data_home, tmp_path, capsys):
@@ -350,7 +368,9 @@ def test_quick_form_of_a_table(table, tasks, data_home, tmp_path, capsys):
     text = _quick(table, tasks, str(data_home), str(tmp_path))
     assert "## Failures" not in text
     for method in TABLES[table].methods:
-        assert f"| {method} |" in text
+        assert f"| {method} |" in text or table == "trials"
+    if table == "trials":
+        assert "| ours, keep_best=False |" in text and "| Hu et al., decay=1.0 |" in text
 
 
 @pytest.mark.slow

@@ -125,14 +125,14 @@ def long_tailed_cifar(*, data_home: str | None, seed: int, share: float = 1.0) -
 
 
 def benchmark_fold(*, name: str, data_home: str | None, seed: int) -> Data:
-    """One fold of five of an imbalanced-learn set; "seed" is the number of the fold.
+    """One fold of five of an imbalanced-learn set; "seed" is the number of the fold, five to a shuffle.
 
     Up to 10 validation rows a class, at most a fifth of the rare training rows, are taken off the training
     fold. Means and scales are those of the rows that are left.
     """
     bunch = fetch_benchmark([name], data_home, download_if_missing=False)[name]
     X, y = np.asarray(bunch.data, dtype=np.float64), (bunch.target == 1).astype(np.int64)
-    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(X, y)
+    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed // N_FOLDS).split(X, y)
     train, test = list(folds)[seed % N_FOLDS]
     n_validation = max(1, min(10, int((y[train] == 1).sum()) // 5))
     validation = subsample(y, n_validation, rows=train, random_state=seed)

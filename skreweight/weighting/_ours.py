@@ -52,7 +52,7 @@ class Ours(Hu):
     curvature : {"ggn", "hessian", "fisher", "identity"}, default="ggn"
         D: the diagonal of the generalised Gauss-Newton matrix (the Hessian's own for networks of ReLUs), the
         absolute value of Hutchinson's estimate of the Hessian's, of the empirical Fisher matrix, or ones.
-    damping : float, default=1e-3
+    damping : float, default=0.1
         Added to D, absolute.
     n_probes : int, default=1
         Draws that an estimated D averages: for "hessian", and for "ggn" and "fisher" where the network has
@@ -105,7 +105,7 @@ class Ours(Hu):
         constraint_step_size: float | None = None,
         polyak: float | None = 0.01,
         curvature: str = "ggn",
-        damping: float = 1e-3,
+        damping: float = 0.1,
         n_probes: int = 1,
         backtrack: bool = True,
     ) -> None:

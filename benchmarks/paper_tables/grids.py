@@ -80,7 +80,8 @@ def configurations(method: str, grid: str, table: str) -> list[Settings]:
         A key of `methods.METHODS`.
     grid : {"quick", "paper"}
     table : str
-        The benchmark has no search: its rows are the defaults. Images have larger penalties in the paper.
+        The benchmark and the sizes of validation sets have no search: their rows are the defaults. Images have
+        larger penalties in the paper.
     """
     if method.startswith("ABSGD ("):
         return list(ParameterGrid(_QI))
@@ -88,7 +89,7 @@ def configurations(method: str, grid: str, table: str) -> list[Settings]:
         compared = [{"keep_best": ["step"], **settings} for settings in _TRIALS.get(method, [{}])]
         return list(ParameterGrid([*compared, *_HOW_STAGE_TWO_RUNS]))
     grids: Mapping[str, Mapping[str, list[Any]]]
-    if table == "benchmark":
+    if table in ("benchmark", "validation"):
         grids = {"Hu et al. + R": {"weighting__lp_coef": [1e-2]}}
     elif grid == "quick":
         grids = _QUICK

@@ -83,6 +83,7 @@ def sentences(
     standardised: bool,
     data_home: str | None,
     seed: int,
+    n_validation: int = 10,
     scored_on: str = "test",
 ) -> Data:
     """Liu et al., section 4.2: class 0 is rare, 10 validation rows a class, the data's own test split.
@@ -92,7 +93,9 @@ def sentences(
     sst: Any = load_sst(k, data_home)
     counts = {0: n_rare, **{c: n_common for c in range(1, k)}}
     train, test = sst.split == "train", sst.split == scored_on
-    draw = draw_counts(sst.target, counts, validation=10, rows=train, test_rows=test, random_state=seed)
+    draw = draw_counts(
+        sst.target, counts, validation=n_validation, rows=train, test_rows=test, random_state=seed
+    )
     X = sst.data
     if standardised:
         X = StandardScaler().fit(X[draw.train]).transform(X).astype(np.float32)

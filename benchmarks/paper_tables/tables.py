@@ -77,6 +77,16 @@ BENCHMARK_SETS = (
 #: Six of the benchmark's sets, of few and of many features and rows.
 TRIAL_SETS = ("satimage", "abalone", "us_crime", "oil", "letter_img", "yeast_me2")
 
+
+def _validation_sizes() -> dict[str, Any]:
+    """The sentences at 20 : 1000 with fewer and with more validation rows."""
+    draw, recipe = _text(2, 20, 1000)["20:1000"]
+    return {
+        f"{n} validation rows a class": (_aside(partial(draw, scored_on="dev", n_validation=n)), recipe)
+        for n in (1, 2, 5, 10, 20, 50)
+    }
+
+
 _TUNED_ROWS = tuple(TUNED)
 
 
@@ -121,6 +131,7 @@ _TRIALS = (
     "whose test rows are not balanced. Where a row does not say otherwise, the best step is kept and stage 2 begins "
     "with a new optimiser."
 )
+_SIZES = "Every method at its defaults, on draws of seeds from 100 on, scored on the dev split."
 _FOLDS = (
     "Seeds are folds. Rows are the defaults of every method, the best step kept; a failed fit counts as 0."
 )
@@ -162,6 +173,21 @@ TABLES: dict[str, Table] = {
         _trials(),
         ("plain", "two-phase", "Hu et al.", "ours"),
         note=_TRIALS,
+    ),
+    "validation": Table(
+        "How many validation rows: SST-2, 20 : 1000",
+        _validation_sizes(),
+        (
+            "plain",
+            "two-phase",
+            "Ren et al.",
+            "Hu et al.",
+            "Hu et al., floor 0",
+            "ours",
+            "plain + validation rows",
+        ),
+        _TUNED_ROWS,
+        _SIZES,
     ),
     "benchmark": Table(
         "imbalanced-learn's benchmark, five folds",

@@ -38,7 +38,7 @@ def rows_of(estimator: Any, X: Any, *, reset: bool, allow_nd: bool) -> Tensor | 
     estimator : ReweightedClassifier
         Learns ``n_features_in_`` and ``feature_names_in_`` where `reset` is true, is checked against otherwise.
     X : array-like of shape (n_rows, n_features), torch.Tensor, or mapping of arrays
-        Arrays become float32 unless they are float64; tensors keep their dtype and memory.
+        Arrays become float32 unless they are of a floating dtype; tensors keep their dtype and memory.
     reset : bool
     allow_nd : bool
         Whether more than two dimensions may be (images, for a module of the user's).
@@ -55,8 +55,10 @@ def rows_of(estimator: Any, X: Any, *, reset: bool, allow_nd: bool) -> Tensor | 
     if isinstance(X, Tensor):
         return _checked_tensor(estimator, X, reset=reset)
     try:
+        # What is none of these becomes the first.
+        dtypes = [np.float32, np.float64, np.float16]
         checked = validate_data(
-            estimator, X, reset=reset, dtype=[np.float32, np.float64], allow_nd=allow_nd, accept_sparse=False
+            estimator, X, reset=reset, dtype=dtypes, allow_nd=allow_nd, accept_sparse=False
         )
     except ValueError as error:
         if "could not convert string" in str(error):

@@ -17,6 +17,8 @@ from skreweight.core.validation_loss import take_rows
 
 #: Memory-mapped rows of another dtype than the module's are cast batch by batch above this size (bytes).
 MEMORY_MAP_LIMIT = 2**30
+#: So are rows of a shorter floating dtype (float16), whose copy would be twice as large as they are.
+SHORT_LIMIT = 2**26
 #: Rows are kept on the GPU while they take up no more than this share of its free memory.
 DEVICE_SHARE = 0.5
 
@@ -204,19 +206,26 @@ def place(
 
 
 def _placed(features: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    if cast_by_batch(features, dtype):
+    if not cast_by_batch(features, dtype):
+        features = cast_like(features, dtype)
+    elif _is_memory_mapped(features):
         return features
-    features = cast_like(features, dtype)
     if device.type == "cuda" and _n_bytes(features) > DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
         return features
     return to_device(features, device)
 
 
 def cast_by_batch(features: Any, dtype: torch.dtype) -> bool:
-    """Whether rows are memory-mapped and too many to be cast to the module's dtype as a whole."""
-    if not getattr(features, "is_memory_mapped", False):
+    """Whether rows are too many to be cast to the module's dtype as a whole: memory-mapped, or of a shorter dtype."""
+    if not isinstance(features, Tensor) or not features.is_floating_point() or features.dtype == dtype:
         return False
-    return features.dtype != dtype and features.is_floating_point() and features.nbytes > MEMORY_MAP_LIMIT
+    if _is_memory_mapped(features):
+        return features.nbytes > MEMORY_MAP_LIMIT
+    return features.itemsize < dtype.itemsize and features.nbytes > SHORT_LIMIT
+
+
+def _is_memory_mapped(features: Any) -> bool:
+    return getattr(features, "is_memory_mapped", False)
 
 
 def _n_bytes(features: Any) -> int:

@@ -163,6 +163,19 @@ def test_fit_and_predict_from_a_file(
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"train_on_validation": True}, {"validation_data": None}])
+@pytest.mark.parametrize("weighting", ["none", "ours"])
+def test_short_floats_cast_batch_by_batch_give_the_same(
+    X: np.ndarray, y: np.ndarray, weighting: str, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = X.astype(np.float16)
+    whole = classifier(weighting, **options).fit(short, y)
+    monkeypatch.setattr("skreweight._rows.SHORT_LIMIT", 0)
+    by_batch = classifier(weighting, **options).fit(short, y)
+    np.testing.assert_array_equal(by_batch.predict_proba(short), whole.predict_proba(short))
+    np.testing.assert_array_equal(by_batch.example_weights_, whole.example_weights_)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_no_copy_of_the_whole_file(tmp_path: Path, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that NumPy and torch take in fit and predict stays far below the size of the file."""

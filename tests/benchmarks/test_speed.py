@@ -140,10 +140,13 @@ def test_a_step_of_hu_takes_fewer_operations_than_double_backward() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["none", "ours"])
-@pytest.mark.parametrize(("dtype", "most"), [("float32", 0.3), ("float64", 1.3)])
-def test_a_fit_copies_no_rows(weighting: str, dtype: str, most: float) -> None:
-    figures = measure_memory(MemoryCase(100_000, dtype=dtype, weighting=weighting))
-    assert figures.array_mb == 100_000 * 50 * np.dtype(dtype).itemsize / 1e6
+@pytest.mark.parametrize(
+    ("dtype", "n_rows", "most"),
+    [("float32", 100_000, 0.3), ("float64", 100_000, 1.3), ("float16", 1_000_000, 1.3)],
+)
+def test_a_fit_copies_no_rows(weighting: str, dtype: str, n_rows: int, most: float) -> None:
+    figures = measure_memory(MemoryCase(n_rows, dtype=dtype, weighting=weighting))
+    assert figures.array_mb == n_rows * 50 * np.dtype(dtype).itemsize / 1e6
     assert figures.peak_mb > 0
     # The limit is 1.3 (2.3) times the array, the array itself counted; 16 MB are for buffers of any size of X.
     assert figures.peak_mb <= most * figures.array_mb + 16

@@ -31,18 +31,20 @@ class LastWeights:
         rows : torch.Tensor of shape (B,), int64
         weights : torch.Tensor of shape (B,)
         may_come_again : bool
-            Whether a row may be in more than one batch of an epoch. One write of both would then be ambiguous.
+            Whether a row may be in more than one batch before `write` is called, as it is at the end of an
+            epoch. One write of both would be ambiguous.
         """
         self._noted.append((rows, weights))
         if may_come_again or len(self._noted) == N_AT_ONCE:
-            self._write()
+            self.write()
 
     def values(self) -> Tensor:
         """Return the weights of all rows, shape (n_rows,), float64."""
-        self._write()
+        self.write()
         return self._values
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write what was noted; from here on its rows may come again."""
         if not self._noted:
             return
         rows = torch.cat([rows for rows, _ in self._noted])

@@ -125,6 +125,8 @@ class Stages:
                 "The epoch had no batch: an empty batch_sampler, or drop_last=True with fewer training rows than "
                 "batch_size."
             )
+        if self._last_weights is not None:
+            self._last_weights.write()
         n_taken = max(1, n_batches - trainer.guard.n_skipped)
         self._finish_epoch(total / n_taken, n_batches, in_stage_two)
 

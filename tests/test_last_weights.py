@@ -44,3 +44,20 @@ def test_rows_drawn_again_by_a_sampler_keep_their_last_weight() -> None:
     drawn = np.setdiff1d(np.arange(40), never)
     assert (clf.example_weights_[never] == 1).all()
     assert (clf.example_weights_[drawn] != 1).all()
+
+
+def test_every_epoch_writes_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows come again with the next epoch: no write may hold a row twice."""
+    written: list[int] = []
+
+    class Watched(LastWeights):
+        def write(self) -> None:
+            rows = [row for rows, _ in self._noted for row in rows.tolist()]
+            assert len(set(rows)) == len(rows)
+            written.append(len(rows))
+            super().write()
+
+    monkeypatch.setattr("skreweight._stages.LastWeights", Watched)
+    X, y = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2
+    ReweightedClassifier(weighting="absgd", warmup_epochs=1, max_epochs=3, batch_size=16).fit(X, y)
+    assert written[:3] == [40, 40, 40]

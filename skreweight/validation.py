@@ -185,7 +185,8 @@ def _scales_differ(X: NDArray[Any], X_val: NDArray[Any]) -> bool:
     if len(sample) < FEWEST_FOR_A_RANGE or not used.any():
         return False
     outside = ((X_val < low) | (X_val > high)).mean(axis=0) > 0.5
-    tiny = np.abs(X_val).max(axis=0) * 1000 < np.abs(sample).max(axis=0)
+    # float16 ends at 65,504.
+    tiny = np.abs(X_val).max(axis=0).astype(np.float64) * 1000 < np.abs(sample).max(axis=0)
     return bool((outside | tiny)[used].mean() > 0.5)
 
 
@@ -193,13 +194,15 @@ def _n_shared_rows(X: NDArray[Any], X_val: NDArray[Any], rows_at_once: int = 409
     """How many rows of X_val equal a row of X; candidates agree in the column that tells most rows apart."""
     if X.shape[1] == 0:
         return 0
+    dtype = np.result_type(X, X_val)  # rows are compared by their bytes
+    X_val = X_val.astype(dtype, copy=False)
     column = int(np.argmax([len(np.unique(values)) for values in X_val.T]))
     keys = np.unique(X_val[:, column])
     wanted = [row.tobytes() for row in np.ascontiguousarray(X_val)]
     left = set(wanted)
     found: set[bytes] = set()
     for start in range(0, len(X), rows_at_once):
-        chunk = X[start : start + rows_at_once]
+        chunk = X[start : start + rows_at_once].astype(dtype, copy=False)
         candidates = chunk[np.isin(chunk[:, column], keys)]
         found |= left.intersection(row.tobytes() for row in np.ascontiguousarray(candidates))
     return sum(row in found for row in wanted)

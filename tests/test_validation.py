@@ -325,3 +325,19 @@ def test_rows_cut_by_the_folds_of_a_search() -> None:
 @pytest.mark.parametrize("label", [np.int64(1), np.str_("a"), 1, "a", np.array([1, 2]), np.array(["a"])])
 def test_labels_are_shown_as_users_write_them(label: Any) -> None:
     assert "np." not in shown(label) and "array" not in shown(label)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("val_dtype", [np.float16, np.float32, np.float64])
+def test_shared_rows_of_any_two_floating_dtypes_are_told(dtype: type, val_dtype: type) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float16)
+    X, y = rows.astype(dtype), np.arange(60) % 2
+    clf = ReweightedClassifier(weighting="hu", warmup_epochs=1, max_epochs=1, module__hidden=(4,))
+    with pytest.warns(UserWarning, match=r"6 row\(s\) of X_val stand in X"):
+        clf.fit(X, y, X_val=rows[:6].astype(val_dtype), y_val=y[:6])
+
+
+def test_raw_validation_rows_of_float16_are_told() -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 4))
+    with pytest.warns(UserWarning, match="transform"):
+        warn_of_traps((3000 * rows[:50]).astype(np.float16), rows[50:].astype(np.float16) / 10)

@@ -104,7 +104,7 @@ class GivenRows(Persistence):
             isinstance(features, Tensor)
             and isinstance(x_val, Tensor)
             and features.dim() == 2
-            and features.dtype in (torch.float32, torch.float64)
+            and features.dtype in (torch.float16, torch.float32, torch.float64)
             and not features.is_cuda
         ):
             validation.warn_of_traps(features.numpy(), x_val.cpu().numpy())

@@ -48,7 +48,6 @@ class LastWeights:
         if not self._noted:
             return
         rows = torch.cat([rows for rows, _ in self._noted])
-        weights = torch.cat([weights for _, weights in self._noted]).to(self._values.dtype)
-        sizes = torch.tensor([len(rows) for rows, _ in self._noted], device=rows.device)
-        self._values.index_copy_(0, rows, weights * sizes.repeat_interleave(sizes, output_size=len(rows)))
+        weights = torch.cat([weights * len(weights) for _, weights in self._noted])
+        self._values.index_copy_(0, rows, weights.to(self._values.dtype))
         self._noted.clear()

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from skreweight import _training
+from skreweight._guard import FiniteGuard
 from skreweight._training import Trainer
 from skreweight.batches import TensorBatches
 from skreweight.core.example_loss import ExampleLoss
@@ -22,7 +22,7 @@ from skreweight.core.model import Model
 from skreweight.core.validation_loss import ValidationLoss
 from skreweight.losses import FocalLoss
 from skreweight.modules import MLP
-from skreweight.weighting import WEIGHTINGS, get_weighting
+from skreweight.weighting import WEIGHTINGS, Weighting, get_weighting
 
 META = torch.device("meta")
 N_ROWS, N_FEATURES, BATCH = 40, 5, 16
@@ -58,30 +58,26 @@ class OneDevice(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class Unguarded:
-    """In place of the guard, whose check of figures the fused optimisers of a real device do."""
+class Unguarded(FiniteGuard):
+    """The guard without its check of figures, which on a real device the fused optimisers do."""
 
-    policy, n_skipped = "raise", 0
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer, self.halted = optimizer, torch.zeros((), device=META)
-
-    def before_forward(self) -> None:
-        pass
+    @property
+    def halted(self) -> Tensor:
+        return self._found
 
     def step(self, loss: Tensor, closure: Any = None) -> bool:
-        self.optimizer.step()
+        self._optimizer.step()
         return True
 
 
-def steps(trainer: Trainer, weighting: object) -> Iterator[tuple[Tensor, ...]]:
+def steps(trainer: Trainer, weighting: Weighting) -> Iterator[tuple[Tensor, ...]]:
     trainer.train()
     x, targets = (
         torch.randn(N_ROWS, N_FEATURES, device=META),
         torch.zeros(N_ROWS, dtype=torch.int64, device=META),
     )
     for batch in TensorBatches(x, targets, torch.arange(N_ROWS, device=META), META, batch_size=BATCH):
-        yield trainer.step(batch, weighting)  # type: ignore[arg-type]
+        yield trainer.step(batch, weighting)
 
 
 @pytest.mark.parametrize("weighting", sorted(WEIGHTINGS))
@@ -110,7 +106,7 @@ def test_a_step_stays_on_the_device_of_its_rows(
         loss,
         validation=ValidationLoss(Model(net), plain, x_val, val_targets, lp_norm=4, lp_coef=0.1),
         multiplicity=torch.ones(N_ROWS, device=META) if weighted_rows else None,
-        guard=Unguarded(optimizer),  # type: ignore[arg-type]
+        guard=Unguarded(net, optimizer, "raise"),
     )
     n_steps = 0
     with OneDevice():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -161,7 +161,8 @@ def _flattened(module: nn.Module) -> list[nn.Module] | None:
         return flat
     definer = _definer(kind, "sequential")
     if definer is not None and definer is _definer(kind, "forward"):
-        return _flattened(module.sequential())  # type: ignore[operator]
+        sequential = cast(Callable[[], nn.Module], module.sequential)
+        return _flattened(sequential())
     return None
 
 

@@ -134,7 +134,10 @@ class ABSGD(Weighting):
         return (top - log_n - log_s).exp_()
 
     def _factor_on_host(self, top: Tensor, total: Tensor, n_rows: int) -> float:
-        """Do the same on the CPU: an operation on a tensor of one number takes ten times that on a float."""
+        """Do the same on the CPU alone, where reading a number waits for nothing.
+
+        An operation on a tensor of one number takes ten times that on a float, and there are twenty.
+        """
         log_n, log_top, summed = math.log(n_rows), top.item(), total.item()
         log_total = math.log(summed) if summed else -math.inf
         log_s = log_share = log_top + log_total + (math.log(self.gamma * self.alpha) - log_n)

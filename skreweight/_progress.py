@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skreweight.core.gradients import random_state_of, set_random_state
+from skreweight.core.random_state import random_state_of, set_random_state
 
 
 class BestParameters:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skreweight._inputs import cast_like, is_dataset, stack_items
 from skreweight.batches import Batch, LoaderBatches, TensorBatches, to_device
-from skreweight.core.validation_loss import take_rows
+from skreweight.core.rows import take_rows
 
 #: Memory-mapped rows of another dtype than the module's are cast batch by batch above this size (bytes).
 MEMORY_MAP_LIMIT = 2**30

@@ -72,7 +72,6 @@ class Stages:
             on_validation = weighting.stage_two_rows == "validation"
             batches = self.rows.validation_batches(options) if on_validation else plain_batches
             net.notify("on_epoch_begin", **on_epoch)
-            self.trainer.follow_frozen()
             self._run_epoch(batches, weighting, in_stage_two, own_rows=not on_validation)
             progress.epochs_done += 1
             if self._end_epoch(on_epoch):
@@ -93,9 +92,8 @@ class Stages:
         trainer.loss = self.losses[in_stage_two] if own_rows else self.plain_loss
         trainer.multiplicity = self.rows.multiplicity if own_rows else None
         trainer.diagnostics = {} if net.diagnostics and in_stage_two else None
-        trainer.train()
         best_by_step = in_stage_two and net.keep_best == "step" and self.rows.x_val is not None
-        total = torch.zeros((), device=self.rows.device)
+        total = torch.zeros(1, device=self.rows.device)
         n_batches = 0
         note_weights = (
             in_stage_two and own_rows and weighting.changes_weights and weighting.stored_weights is None
@@ -103,7 +101,7 @@ class Stages:
         if note_weights and self._last_weights is None:
             self._last_weights = LastWeights(len(self.rows.targets), self.rows.device)
         may_come_again = not (isinstance(batches, TensorBatches) and batches.batch_sampler is None)
-        take = trainer.taker(weighting)
+        take = lambda batch: trainer.step(batch, weighting)
         for batch in batches:
             pair = (batch.x, batch.targets)
             if self._hears_training:
@@ -119,7 +117,6 @@ class Stages:
             if best_by_step:
                 accuracy, val_loss, _ = self._evaluate()
                 net.progress_.best.update(net.module_, accuracy, val_loss)
-                trainer.train()
         if n_batches == 0:
             raise ValueError(
                 "The epoch had no batch: an empty batch_sampler, or drop_last=True with fewer training rows than "
@@ -172,12 +169,11 @@ class Stages:
     @torch.no_grad()
     def _evaluate(self) -> tuple[Tensor, Tensor, Tensor]:
         """Accuracy, mean loss and outputs on the validation rows, in evaluation mode."""
-        model = self.trainer.model
-        with model.evaluating():
-            outputs = model(self.rows.x_val)
-            targets = self.rows.val_targets
-            assert targets is not None
-            loss = self.plain_loss(outputs, targets).mean()
+        model = self.trainer.validation.model
+        outputs = model(self.rows.x_val)
+        targets = self.rows.val_targets
+        assert targets is not None
+        loss = self.plain_loss(outputs, targets).mean()
         return (self.net.codes_of(outputs) == targets).to(loss.dtype).mean(), loss, outputs
 
     def _record_best(self, name: str, value: float, *, lower_is_better: bool) -> None:
@@ -207,7 +203,10 @@ class Stages:
                 callback.on_train_begin(net)
         if net.restart_stage_two:
             net.restart_optimizer()
-            self.trainer.renew(net.optimizer_)
+            self.trainer.guard.release()
+            from skreweight._guard import FiniteGuard
+            self.trainer.guard = FiniteGuard(net.module_, net.optimizer_, self.trainer.guard.policy)
+            self.trainer.optimizer = net.optimizer_
 
     def _end_epoch(self, on_epoch: dict[str, Any]) -> bool:
         """Tell every callback; True where skorch's EarlyStopping, not the user, asked for the stage to end."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from skreweight.core.validation_loss import take_rows
+from skreweight.core.rows import take_rows
 
 
 class Batch(NamedTuple):

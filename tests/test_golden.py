@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 
 from skreweight import ReweightedClassifier
 from skreweight.losses import FocalLoss, LDAMLoss, effective_number_weights
-from skreweight.weighting import Step, get_weighting
+from skreweight.weighting import NewState, Step, get_weighting
 from tests.golden import PARAMETERS, Golden, golden_module, load
 
 SGD = {"optimizer": torch.optim.SGD, "lr": 0.1}
@@ -174,7 +174,7 @@ class TestABSGD:
         recorded = self.golden.run(QUIRK_RUN)
         module, optimizer = golden_module(), None
         weighting = get_weighting("absgd", lam=1.0, gamma=0.9, correct_start=False)
-        weighting.start(64, self.golden.cls_num_list.double())
+        weighting.start(NewState(64, self.golden.cls_num_list.double()))
         optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
         recorder = Recorder()
         for step, rows in enumerate(self.golden.idx):

@@ -21,6 +21,7 @@ from skreweight.core.model import Model
 from skreweight.core.validation_loss import ValidationLoss
 from skreweight.losses import effective_number_weights
 from skreweight.validation import shown
+from skreweight.weighting import NewState
 
 
 class Training(GivenRows):
@@ -35,16 +36,16 @@ class Training(GivenRows):
         weighted_loss = ExampleLoss(self.criterion_, class_weight)
         stage_one_loss = plain_loss if self.defer_class_weight else weighted_loss
         self._start_weighting(rows, dtype)
-        validation_loss = self._validation_loss(rows, plain_loss)
+        model = Model(self.module_)
+        validation_loss = self._validation_loss(rows, plain_loss, model)
         trainer = Trainer(
-            self.module_,
+            model,
             self.optimizer_,
             weighted_loss,
             validation=validation_loss,
             multiplicity=rows.multiplicity,
             guard=FiniteGuard(self.module_, self.optimizer_, self.on_nonfinite),
             autocast=None if self.autocast is None else torch.bfloat16,
-            cuda_graph=self.cuda_graph,
         )
         progress = self.progress_
         datasets = self._datasets_for_callbacks(rows)
@@ -64,7 +65,8 @@ class Training(GivenRows):
                 error.args = (self._explained(error, rows),)
                 raise
             finally:
-                trainer.close()
+                trainer.guard.release()
+                self.module_.eval()
                 self._learn_weights(rows, stages.last_weights)
             if self.keep_best:
                 progress.settle(self.module_)
@@ -76,15 +78,15 @@ class Training(GivenRows):
         stored = weighting.stored_weights if hasattr(weighting, "state_") else None
         if not hasattr(weighting, "state_") or (stored is not None and len(stored) != n_rows):
             counts = torch.as_tensor(self.class_counts_, dtype=dtype, device=rows.device)
-            weighting.start(n_rows, counts)
+            weighting.start(NewState(n_rows, counts))
         weighting.load_state_dict({k: v.to(rows.device) for k, v in weighting.state_dict().items()})
 
-    def _validation_loss(self, rows: FitRows, loss: ExampleLoss) -> ValidationLoss | None:
+    def _validation_loss(self, rows: FitRows, loss: ExampleLoss, model: Model) -> ValidationLoss | None:
         if rows.x_val is None or rows.val_targets is None:
             return None
         penalty = {k: v for k, v in self.weighting_.get_params().items() if k in ("lp_norm", "lp_coef")}
         return ValidationLoss(
-            Model(self.module_),
+            model,
             loss,
             rows.x_val,
             rows.val_targets,

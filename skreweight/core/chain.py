@@ -1,11 +1,11 @@
-"""Plain chains of linear layers and elementwise functions, forward and backward without autograd.
+"""Plain chains of layers with a rule and elementwise functions, forward and backward without autograd.
 
 For the small networks of tables autograd's bookkeeping takes longer than the arithmetic: a backward pass through
 three layers costs several times the matrix products in it. In a chain the signals are
 
     δ_l = (δ_{l+1} W_{l+1}) ∘ φ'(z_l),
 
-two operations a layer.
+two operations a layer, for one network and for K.
 """
 
 from __future__ import annotations
@@ -15,132 +15,144 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skreweight.core.model import Model, Parameters
-from skreweight.core.passes import Layer, Signals, layers_with_a_rule
-
-_aten = torch.ops.aten
+from skreweight.core.elementwise import Function, function_of
+from skreweight.core.members import Parameters
+from skreweight.core.model import Model
+from skreweight.core.passes import Call, Layer, Signals, layers_of
+from skreweight.core.random_state import Draws
 
 
 @dataclass(frozen=True)
-class _Function:
-    """An elementwise function: ``backward(gradient, input, output)``."""
+class Dropout:
+    """Dropout in training mode: a mask for every member, drawn in each pass."""
 
-    forward: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    probability: float
+    draws: Draws
 
-
-def _function_of(module: nn.Module) -> _Function | None:
-    """The elementwise function that a module is, if it is one that is known here."""
-    if isinstance(module, nn.LeakyReLU):
-        slope = module.negative_slope
-        return _Function(
-            lambda z: F.leaky_relu(z, slope), lambda g, z, out: _aten.leaky_relu_backward(g, z, slope, False)
-        )
-    if isinstance(module, nn.GELU):
-        kind = module.approximate
-        return _Function(
-            lambda z: F.gelu(z, approximate=kind),
-            lambda g, z, out: _aten.gelu_backward(g, z, approximate=kind),
-        )
-    return _FUNCTIONS.get(type(module))
+    def mask(self, like: Tensor) -> Tensor:
+        """Return 0 for what is dropped and 1/(1 − p) for what stays, drawn as torch does it."""
+        kept = 1.0 - self.probability
+        return self.draws.kept(like, kept).div_(kept) if kept else torch.zeros_like(like)
 
 
-_FUNCTIONS: dict[type[nn.Module], _Function] = {
-    nn.ReLU: _Function(torch.relu, lambda g, z, out: _aten.threshold_backward(g, out, 0)),
-    nn.Tanh: _Function(torch.tanh, lambda g, z, out: _aten.tanh_backward(g, out)),
-    nn.Sigmoid: _Function(torch.sigmoid, lambda g, z, out: _aten.sigmoid_backward(g, out)),
-    nn.SiLU: _Function(F.silu, lambda g, z, out: _aten.silu_backward(g, z)),
-}
+Link = Layer | Function | Dropout
 
 
 class Chain:
-    """A module that is a sequence of linear layers and elementwise functions.
+    """A module that is a sequence of layers with a rule, elementwise functions and dropout.
 
     Parameters
     ----------
-    links : list of Layer or _Function
-        In the order of the forward pass; the first link is a layer.
+    links : list of Layer, Function or Dropout
+        In the order of the forward pass.
     """
 
-    def __init__(self, links: Sequence[Layer | _Function]) -> None:
+    def __init__(self, links: Sequence[Link]) -> None:
         self._links = list(links)
+        trained = [bool(link.positions) if isinstance(link, Layer) else False for link in self._links]
+        self._first = trained.index(True)
 
     @staticmethod
     def of(model: Model) -> Chain | None:
-        """Return the model's module as a chain in its present mode, or None where it is none.
+        """Return the model's module as a chain in its mode, or None where it is none.
 
         A module is taken apart if it is an ``nn.Sequential``, or has a method ``sequential`` that returns the
-        layers whose composition its own ``forward`` is. Compilation, hooks, dropout in training mode, tied
-        weights and every module that is not known make it none.
+        layers whose composition its own ``forward`` is. Compilation, hooks, tied weights, layers frozen in part
+        and every module that is not known make it none.
         """
         modules = None if model.is_compiled else _flattened(model.module)
         if modules is None or any(_is_hooked(m) for m in model.module.modules()):
             return None
-        layers = {id(layer.module): layer for layer in layers_with_a_rule(model)}
-        links: list[Layer | _Function] = []
+        layers = {id(layer.module): layer for layer in layers_of(model) if layer.rule.members}
+        links: list[Link] = []
+        signals_pass = False  # whether a layer further down needs the signal at this one's input
         for module in modules:
-            if type(module) is nn.Linear:
-                layer = layers.pop(id(module), None)
-                if layer is None or set(layer.positions) != set(_own_parameters(module)):
-                    return None  # frozen in part, or used twice
-                links.append(layer)
-            elif isinstance(module, nn.Identity) or (isinstance(module, nn.Dropout) and not module.training):
+            if isinstance(module, nn.Identity):
                 continue
-            elif (function := _function_of(module)) is not None and links:
+            if isinstance(module, nn.Dropout):
+                if module.training and module.p > 0:
+                    if not links:
+                        return None
+                    links.append(Dropout(module.p, model.draws))
+            elif (layer := layers.pop(id(module), None)) is not None:
+                if set(layer.positions) != set(_own_parameters(module)):
+                    return None  # frozen
+                if signals_pass and layer.rule.backward is None:
+                    return None
+                signals_pass = signals_pass or bool(layer.positions)
+                links.append(layer)
+            elif (function := function_of(module)) is not None and links:
                 links.append(function)
             else:
                 return None
         used = [k for link in links if isinstance(link, Layer) for k in link.positions.values()]
         return Chain(links) if sorted(used) == list(range(len(model.parameters))) else None
 
+    @torch.no_grad()
     def forward(self, parameters: Parameters, x: Tensor) -> ChainPass:
-        """Run the chain at these parameters; `x` has shape (B, features)."""
-        with torch.no_grad():
-            inputs = []
-            for link in self._links:
-                inputs.append(x)
-                if isinstance(link, Layer):
-                    x = link.rule.forward(link.module, x, link.direction(parameters))
-                else:
-                    x = link.forward(x)
-        weights = [
-            parameters[link.positions["weight"]].detach() if isinstance(link, Layer) else None
-            for link in self._links
-        ]
-        return ChainPass(self._links, weights, [*inputs, x])
+        """Run the chain at these parameters; `x` has shape (*M, B, features), or (B, features) for all members."""
+        values, kept = [x], []
+        for link in self._links:
+            if isinstance(link, Layer):
+                memory: Any = link.tensors(parameters)
+                x = link.rule.forward(link.module, memory, x)
+            elif isinstance(link, Function):
+                memory, x = None, link.forward(x)
+            else:
+                memory = link.mask(x)
+                x = x * memory
+            values.append(x)
+            kept.append(memory)
+        return ChainPass(self._links, self._first, kept, values)
 
 
 class ChainPass:
     """A forward pass of a chain; implements `skreweight.core.passes.Pass`."""
 
-    def __init__(
-        self, links: list[Layer | _Function], weights: list[Tensor | None], values: list[Tensor]
-    ) -> None:
+    def __init__(self, links: list[Link], first: int, kept: list[Any], values: list[Tensor]) -> None:
         self.outputs = values[-1]
-        self.calls = [(a, b) for a, b in zip(links, values, strict=False) if isinstance(a, Layer)]
-        self._links, self._weights, self._values = links, weights, values
+        self._links, self._first, self._kept, self._values = links, first, kept, values
+        self.calls = [
+            Call(link, tensors, a)
+            for link, tensors, a in zip(links, kept, values, strict=False)
+            if isinstance(link, Layer) and link.positions
+        ]
 
     def part(self, rows: slice) -> ChainPass:
-        """Return the pass as it concerns some rows."""
-        return ChainPass(self._links, self._weights, [value[rows] for value in self._values])
+        """Return the pass as it concerns some rows, in evaluation mode."""
+        return ChainPass(self._links, self._first, self._kept, [v[..., rows, :] for v in self._values])
+
+    def outputs_with_graph(self, parameters: Parameters) -> Tensor:
+        """Return the outputs of the same pass, masks included, with a graph that leads to the parameters."""
+        x = self._values[0]
+        with torch.enable_grad():
+            for link, memory in zip(self._links, self._kept, strict=True):
+                if isinstance(link, Layer):
+                    x = link.rule.forward(link.module, link.tensors(parameters), x)
+                else:
+                    x = link.forward(x) if isinstance(link, Function) else x * memory
+        return x
 
     @torch.no_grad()
     def backpropagated(self, cotangent: Tensor) -> Signals:
         """Return the signal at each layer's output for a cotangent of the outputs."""
         signals: Signals = []
         gradient = cotangent
-        for position in range(len(self._links) - 1, -1, -1):
-            link, weight = self._links[position], self._weights[position]
+        values, kept = self._values, self._kept
+        for position in range(len(self._links) - 1, self._first - 1, -1):
+            link = self._links[position]
             if isinstance(link, Layer):
-                signals.append(gradient)
-                if position > 0:
-                    assert weight is not None
-                    gradient = torch.mm(gradient, weight)
+                if link.positions:
+                    signals.append(gradient)
+                if position > self._first:
+                    assert link.rule.backward is not None
+                    gradient = link.rule.backward(link.module, kept[position], values[position], gradient)
+            elif isinstance(link, Function):
+                gradient = link.backward(gradient, values[position], values[position + 1])
             else:
-                gradient = link.backward(gradient, self._values[position], self._values[position + 1])
+                gradient = gradient * kept[position]
         return signals[::-1]
 
     def backpropagated_all(self, cotangents: Tensor) -> list[Signals]:

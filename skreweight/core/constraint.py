@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from skreweight.core.curvature import diagonal
-from skreweight.core.gradients import BatchGradients
+from skreweight.core.members import each, over
+from skreweight.core.products import Products
 from skreweight.core.validation_loss import ValidationLoss
 
 
 class ConstraintStep(NamedTuple):
     """What a step did.
 
-    ``weight_change`` is w' − w, shape (B,); ``share`` goes to the next step; ``tried`` is the η that was tried and
-    ``loss_tried`` L_val there, ``taken`` whether it was kept, ``loss_before`` L_val before: scalars.
+    ``weight_change`` is w' − w, shape (*M, B); ``share`` goes to the next step; ``tried`` is the η that was tried and
+    ``loss_tried`` L_val there, ``taken`` whether it was kept, ``loss_before`` L_val before: (*M, 1) each.
     """
 
     weight_change: Tensor
@@ -38,16 +39,16 @@ class ConstraintStep(NamedTuple):
 
 
 def constraint_step(
-    gradients: BatchGradients,
+    products: Products,
     weights: Tensor,
     validation: ValidationLoss,
     *,
     multiplicity: Tensor | None,
     curvature: str,
-    damping: float,
+    damping: Tensor | float,
     n_probes: int,
-    step_size: float | None,
-    polyak: float | None,
+    step_size: Tensor | float | None,
+    polyak: Tensor | float | None,
     share: Tensor | None,
     halted: Tensor | None = None,
     known: tuple[Tensor, list[Tensor]] | None = None,
@@ -62,56 +63,58 @@ def constraint_step(
 
     Parameters
     ----------
-    gradients : BatchGradients
+    products : Products
         Of the training batch at the model's parameters, which this function changes in place.
-    weights : torch.Tensor of shape (B,)
+    weights : torch.Tensor of shape (*M, B)
         w, normalised as the design fixes its scale.
     validation : ValidationLoss
-    multiplicity : torch.Tensor of shape (B,) or None
+    multiplicity : torch.Tensor of shape (*M, B) or None
         How many times each row of the batch counts.
     curvature, damping, n_probes
         h = 1/(D + damping) with the diagonal D of that name, see `skreweight.core.curvature`.
-    step_size : float or None
+    step_size : float, tensor (K, 1) or None
         Upper limit of η.
-    polyak : float or None
+    polyak : float, tensor (K, 1) or None
         η ≤ polyak · L_val/‖u‖².
-    share : torch.Tensor, a scalar, or None
+    share : torch.Tensor of shape (*M, 1) or None
         Backtracking: share of the largest η to try. A step that raises L_val is not taken, and the next one
         tries a quarter of its share; after one that is taken, the next tries twice its share, at most 1. So
         one evaluation of L_val is enough, and no value has to be looked at. None: no backtracking.
-    halted : torch.Tensor, a scalar, or None, default=None
+    halted : torch.Tensor of shape (*M, 1) or None, default=None
         No step is taken where this is above 0.
     known : tuple of torch.Tensor and list of torch.Tensor, or None, default=None
-        L_val and ∇L_val at the model's parameters, where they were computed with `gradients`.
+        L_val and ∇L_val at the model's parameters, where they were computed with `products`.
     """
-    model = gradients.model
-    base = [p.detach() for p in model.parameters]
+    base = [p.detach() for p in products.model.parameters]
     loss_before, gradient = validation.value_and_gradient(base) if known is None else known
-    d = diagonal(curvature, gradients, weights, n_probes=n_probes)
+    d = diagonal(curvature, products, weights, n_probes=n_probes)
     with torch.no_grad():
-        h = torch._foreach_reciprocal(torch._foreach_add(d, damping))
-        u = gradients.project(torch._foreach_mul(h, gradient))
+        h = torch._foreach_reciprocal([entry + each(damping, entry) for entry in d])
+        u = products.project(torch._foreach_mul(h, gradient))
         counted = u if multiplicity is None else u * multiplicity
-        descent = torch.dot(u, counted)
-        move = torch._foreach_mul(h, gradients.weighted(counted))
+        descent = (u * counted).sum(-1, keepdim=True)
+        move = torch._foreach_mul(h, products.weighted(counted))
         eta = _largest_step_size(loss_before, descent, step_size, polyak)
         if share is not None:
             eta = eta * share
-        moved = torch._foreach_add(base, torch._foreach_mul(move, -eta))
+        moved = [torch.addcmul(p, over(eta, m), m, value=-1.0) for p, m in zip(base, move, strict=True)]
         loss_tried = validation.value(moved)
         taken = loss_tried.isfinite() if share is None else loss_tried <= loss_before
         if halted is not None:
             taken = taken & (halted == 0)
-        torch._foreach_copy_(base, [torch.where(taken, new, p) for new, p in zip(moved, base, strict=True)])
+        for p, m in zip(base, moved, strict=True):
+            torch.where(over(taken, p), m, p, out=p)
         next_share = (
-            eta.new_ones(()) if share is None else (share * torch.where(taken, 2.0, 0.25)).clamp(max=1)
+            torch.ones_like(eta) if share is None else (share * torch.where(taken, 2.0, 0.25)).clamp(max=1)
         )
         change = torch.where(taken, eta * u, 0.0)
         return ConstraintStep(change, next_share, eta, taken, loss_before, loss_tried)
 
 
-def _largest_step_size(loss: Tensor, descent: Tensor, limit: float | None, polyak: float | None) -> Tensor:
-    eta = torch.full_like(loss, float("inf") if limit is None else limit)
+def _largest_step_size(
+    loss: Tensor, descent: Tensor, limit: Tensor | float | None, polyak: Tensor | float | None
+) -> Tensor:
+    eta = torch.full_like(loss, float("inf")) if limit is None else torch.zeros_like(loss) + limit
     if polyak is not None:
         eta = torch.minimum(eta, polyak * loss / descent)
     # Nothing to gain (‖u‖ = 0), or no number: no step.

@@ -9,14 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skreweight.core.gradients import BatchGradients
+from skreweight.core.products import Products
 
 CURVATURES = ("ggn", "hessian", "fisher", "identity")
 
 
 def diagonal(
     kind: str,
-    gradients: BatchGradients,
+    products: Products,
     weights: Tensor,
     *,
     n_probes: int = 1,
@@ -29,39 +29,39 @@ def diagonal(
         ``"ggn"``: generalised Gauss-Newton matrix Σ w_i J_iᵀ (∂²f_i/∂z²) J_i, the Hessian itself where the
         network is piecewise linear. ``"hessian"``: |diag H| by Hutchinson's estimate ε∘Hε with random signs.
         ``"fisher"``: Σ w_i (∇f_i)², the empirical Fisher matrix. ``"identity"``: ones.
-    gradients : BatchGradients
+    products : Products
         Of the batch, at the parameters in question.
-    weights : torch.Tensor of shape (B,)
+    weights : torch.Tensor of shape (*M, B)
         Non-negative.
     n_probes : int, default=1
         Draws that an estimate averages (the Hessian; the other two where rows' signals are not at hand).
     """
-    parameters = gradients.model.parameters
+    parameters = products.model.parameters
     if kind == "identity":
         return [torch.ones_like(p) for p in parameters]
     if kind == "hessian":
-        probes = [_hutchinson(gradients, weights) for _ in range(n_probes)]
+        probes = [_hutchinson(products, weights) for _ in range(n_probes)]
         return [torch.stack(draws).mean(0).abs() for draws in zip(*probes, strict=True)]
-    product = gradients.gauss_newton if kind == "ggn" else gradients.fisher
-    draws = [product(weights) for _ in range(1 if gradients.exact_squares else n_probes)]
+    product = products.gauss_newton if kind == "ggn" else products.fisher
+    draws = [product(weights) for _ in range(1 if products.exact_squares else n_probes)]
     return draws[0] if len(draws) == 1 else [torch.stack(d).mean(0) for d in zip(*draws, strict=True)]
 
 
-def _hutchinson(gradients: BatchGradients, weights: Tensor) -> list[Tensor]:
+def _hutchinson(products: Products, weights: Tensor) -> list[Tensor]:
     """One draw of ε∘Hε, an unbiased estimate of diag H."""
-    parameters = gradients.model.parameters
+    parameters = products.model.parameters
     with torch.enable_grad():
         first = torch.autograd.grad(
-            gradients.losses_with_graph(),
+            products.losses_with_graph(),
             parameters,
             weights,
             create_graph=True,
             allow_unused=True,
             materialize_grads=True,
         )
-        signs = [torch.empty_like(p).bernoulli_(0.5).mul_(2).sub_(1) for p in parameters]
+        signs = [products.model.draws.signs(p) for p in parameters]
         curved = [(g, s) for g, s in zip(first, signs, strict=True) if g.requires_grad]
-        products = torch.autograd.grad(
+        curvatures = torch.autograd.grad(
             [g for g, _ in curved],
             parameters,
             [s for _, s in curved],
@@ -69,4 +69,4 @@ def _hutchinson(gradients: BatchGradients, weights: Tensor) -> list[Tensor]:
             allow_unused=True,
             materialize_grads=True,
         )
-    return [s * product.detach() for s, product in zip(signs, products, strict=True)]
+    return [s * curvature.detach() for s, curvature in zip(signs, curvatures, strict=True)]

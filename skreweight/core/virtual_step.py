@@ -12,19 +12,22 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from skreweight.core.gradients import BatchGradients
-from skreweight.core.model import Parameters, inner
+from skreweight.core.members import Parameters, inner, over
+from skreweight.core.products import Products
+from skreweight.core.validation_loss import ValidationLoss
+
+VIRTUAL_STEPS = ("sgd", "optimizer", "optimizer-early-epsilon")
 
 
 class VirtualStep(Protocol):
     """The steps δ_1 … δ_B of the rows of a batch."""
 
-    def parameters(self, weights: Tensor) -> list[Tensor]:
-        """Return θ + Σ_i w_i δ_i; `weights` has shape (B,)."""
+    def moved(self, weights: Tensor) -> list[Tensor]:
+        """Return θ + Σ_i w_i δ_i; `weights` has shape (*M, B)."""
         ...
 
     def pull_back(self, gradient: Parameters) -> Tensor:
-        """Return (δ_iᵀ∇)_i, shape (B,), for a gradient ∇ shaped like the parameters."""
+        """Return (δ_iᵀ∇)_i, shape (*M, B), for a gradient ∇ shaped like the parameters."""
         ...
 
 
@@ -33,31 +36,32 @@ class AffineStep:
 
     Parameters
     ----------
-    gradients : BatchGradients
+    products : Products
     rates : list of float
         α for each parameter.
     offsets : list of torch.Tensor or None
         β for each parameter; None stands for zeros.
     """
 
-    def __init__(
-        self, gradients: BatchGradients, rates: list[float], offsets: list[Tensor] | None = None
-    ) -> None:
-        self._gradients, self._rates, self._offsets = gradients, rates, offsets
+    def __init__(self, products: Products, rates: list[float], offsets: list[Tensor] | None = None) -> None:
+        self._products, self._rates, self._offsets = products, rates, offsets
 
     @torch.no_grad()
-    def parameters(self, weights: Tensor) -> list[Tensor]:
+    def moved(self, weights: Tensor) -> list[Tensor]:
         """Return θ + Σ_i w_i δ_i."""
-        moved = list(torch._foreach_mul(self._gradients.weighted(weights), [-r for r in self._rates]))
+        moved = list(torch._foreach_mul(self._products.weighted(weights), [-r for r in self._rates]))
         if self._offsets is not None:
-            moved = [m - weights.sum() * o for m, o in zip(moved, self._offsets, strict=True)]
-        return list(torch._foreach_add(moved, [p.detach() for p in self._gradients.model.parameters]))
+            total = weights.sum(-1, keepdim=True)
+            moved = [m - over(total, o) * o for m, o in zip(moved, self._offsets, strict=True)]
+        return list(torch._foreach_add(moved, [p.detach() for p in self._products.model.parameters]))
 
     @torch.no_grad()
     def pull_back(self, gradient: Parameters) -> Tensor:
         """Return (δ_iᵀ∇)_i."""
-        pulled = self._gradients.project(torch._foreach_mul(list(gradient), [-r for r in self._rates]))
-        return pulled if self._offsets is None else pulled - inner(self._offsets, gradient)
+        pulled = self._products.project(torch._foreach_mul(list(gradient), [-r for r in self._rates]))
+        if self._offsets is None:
+            return pulled
+        return pulled - inner(self._offsets, gradient, self._products.model.n_lead)
 
 
 class RowByRowStep:
@@ -65,45 +69,87 @@ class RowByRowStep:
 
     Parameters
     ----------
-    gradients : BatchGradients
+    products : Products
     step : callable (row gradient) -> step, both shaped like the parameters
     """
 
-    def __init__(self, gradients: BatchGradients, step: Callable[[list[Tensor]], list[Tensor]]) -> None:
-        self._gradients, self._step = gradients, step
+    def __init__(self, products: Products, step: Callable[[list[Tensor]], list[Tensor]]) -> None:
+        self._products, self._step = products, step
 
     def _steps(self) -> Iterator[list[Tensor]]:
-        for unit in torch.diag(torch.ones_like(self._gradients.losses)):
-            yield self._step(self._gradients.weighted(unit))
+        losses = self._products.losses.detach()
+        for unit in torch.eye(losses.shape[-1], dtype=losses.dtype, device=losses.device):
+            yield self._step(self._products.weighted(unit.expand(losses.shape)))
 
     @torch.no_grad()
-    def parameters(self, weights: Tensor) -> list[Tensor]:
+    def moved(self, weights: Tensor) -> list[Tensor]:
         """Return θ + Σ_i w_i δ_i."""
-        moved = [p.detach().clone() for p in self._gradients.model.parameters]
-        for weight, step in zip(weights, self._steps(), strict=True):
-            moved = [m + weight * s for m, s in zip(moved, step, strict=True)]
+        moved = [p.detach().clone() for p in self._products.model.parameters]
+        for weight, step in zip(weights.split(1, dim=-1), self._steps(), strict=True):
+            moved = [m + over(weight, s) * s for m, s in zip(moved, step, strict=True)]
         return moved
 
     @torch.no_grad()
     def pull_back(self, gradient: Parameters) -> Tensor:
         """Return (δ_iᵀ∇)_i."""
-        return torch.stack([inner(step, gradient) for step in self._steps()])
+        n_lead = self._products.model.n_lead
+        return torch.cat([inner(step, gradient, n_lead) for step in self._steps()], dim=-1)
 
 
-def sgd_step(gradients: BatchGradients, optimizer: Optimizer) -> AffineStep:
+def weight_gradient(
+    step: VirtualStep, weights: Tensor, validation: ValidationLoss, batch_size: int | None = None
+) -> Tensor:
+    """Return ∂L_val(θ̂)/∂w at θ̂ = θ + Σ_i w_i δ_i, shape (*M, B).
+
+    Parameters
+    ----------
+    step : VirtualStep
+    weights : torch.Tensor of shape (*M, B)
+    validation : ValidationLoss
+    batch_size : int or None, default=None
+        Rows that share a virtual step: θ̂ is formed from a share of the batch at a time. None: from all of it.
+    """
+    n_rows = weights.shape[-1]
+    if batch_size is None or batch_size >= n_rows:
+        _, gradient = validation.value_and_gradient(step.moved(weights))
+        return step.pull_back(gradient)
+    parts = []
+    for start in range(0, n_rows, batch_size):
+        rows = slice(start, start + batch_size)
+        alone = torch.zeros_like(weights)
+        alone[..., rows] = weights[..., rows]
+        _, gradient = validation.value_and_gradient(step.moved(alone))
+        parts.append(step.pull_back(gradient)[..., rows])
+    return torch.cat(parts, dim=-1)
+
+
+def virtual_step(kind: str, products: Products, optimizer: Optimizer) -> VirtualStep:
+    """Return the steps δ_i of the rows of a batch.
+
+    Parameters
+    ----------
+    kind : {"sgd", "optimizer", "optimizer-early-epsilon"}
+        ``"sgd"``: δ_i = −lr·∇f_i. ``"optimizer"``: row i's whole step of the running optimiser.
+        ``"optimizer-early-epsilon"``: the same with eps added to √v before Adam's bias correction.
+    products : Products
+    optimizer : torch.optim.Optimizer
+    """
+    if kind == "sgd":
+        return sgd_step(products, optimizer)
+    return optimizer_step(products, optimizer, early_epsilon=kind == "optimizer-early-epsilon")
+
+
+def sgd_step(products: Products, optimizer: Optimizer) -> AffineStep:
     """Return δ_i = −lr·∇f_i with the optimiser's present learning rates."""
-    groups = _groups(gradients, optimizer)
-    return AffineStep(gradients, [float(group["lr"]) for group in groups])
+    return AffineStep(products, [float(group["lr"]) for group in _groups(products, optimizer)])
 
 
-def optimizer_step(
-    gradients: BatchGradients, optimizer: Optimizer, *, early_epsilon: bool = False
-) -> VirtualStep:
+def optimizer_step(products: Products, optimizer: Optimizer, *, early_epsilon: bool = False) -> VirtualStep:
     """Return δ_i = the whole step of the running optimiser for row i alone, its state as it stands.
 
     Parameters
     ----------
-    gradients : BatchGradients
+    products : Products
     optimizer : torch.optim.SGD, Adam or AdamW
         Momentum, averages, weight decay and step counts are read, never written.
     early_epsilon : bool, default=False
@@ -115,33 +161,31 @@ def optimizer_step(
     ValueError
         For any other optimiser.
     """
-    groups = _groups(gradients, optimizer)
+    groups = _groups(products, optimizer)
     if type(optimizer) is SGD:
-        return _sgd_with_state(gradients, optimizer, groups)
+        return _sgd_with_state(products, optimizer, groups)
     if type(optimizer) in (Adam, AdamW) and not any(g["amsgrad"] for g in groups):
-        return _adam_with_state(gradients, optimizer, groups, early_epsilon)
+        return _adam_with_state(products, optimizer, groups, early_epsilon)
     raise ValueError(
         f"virtual_step='optimizer' knows SGD, Adam and AdamW (without amsgrad), not {type(optimizer).__name__}: "
         "set virtual_step='sgd' or another optimizer."
     )
 
 
-def has_state(optimizer: Optimizer) -> bool:
-    """Whether the optimiser has taken a step, so that Adam's averages exist."""
-    return bool(optimizer.state)
+def awaits_averages(kind: str, optimizer: Optimizer) -> bool:
+    """Whether steps of that kind are those of an Adam that has not taken one: its averages do not exist yet."""
+    return kind != "sgd" and isinstance(optimizer, Adam | AdamW) and not optimizer.state
 
 
-def _groups(gradients: BatchGradients, optimizer: Optimizer) -> list[dict[str, Any]]:
+def _groups(products: Products, optimizer: Optimizer) -> list[dict[str, Any]]:
     """The optimiser's parameter group of each of the model's parameters."""
     group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    return [group_of[id(p)] for p in gradients.model.parameters]
+    return [group_of[id(p)] for p in products.model.parameters]
 
 
-def _sgd_with_state(
-    gradients: BatchGradients, optimizer: Optimizer, groups: list[dict[str, Any]]
-) -> AffineStep:
+def _sgd_with_state(products: Products, optimizer: Optimizer, groups: list[dict[str, Any]]) -> AffineStep:
     rates, offsets = [], []
-    for p, group in zip(gradients.model.parameters, groups, strict=True):
+    for p, group in zip(products.model.parameters, groups, strict=True):
         lr, momentum, decay = float(group["lr"]), group["momentum"], group["weight_decay"] * p.detach()
         buffer = optimizer.state.get(p, {}).get("momentum_buffer")
         # buf ← μ buf + kept·(∇f + decay); the first step has no buffer and is not dampened.
@@ -156,13 +200,13 @@ def _sgd_with_state(
         sign = -1.0 if group["maximize"] else 1.0
         rates.append(lr * rate * sign)
         offsets.append(lr * offset)
-    return AffineStep(gradients, rates, offsets)
+    return AffineStep(products, rates, offsets)
 
 
 def _adam_with_state(
-    gradients: BatchGradients, optimizer: Optimizer, groups: list[dict[str, Any]], early_epsilon: bool
+    products: Products, optimizer: Optimizer, groups: list[dict[str, Any]], early_epsilon: bool
 ) -> RowByRowStep:
-    parameters = gradients.model.parameters
+    parameters = products.model.parameters
     always_decoupled = isinstance(optimizer, AdamW)
 
     def one(p: Tensor, group: dict[str, Any], gradient: Tensor) -> Tensor:
@@ -187,4 +231,4 @@ def _adam_with_state(
     def steps(gradient: list[Tensor]) -> list[Tensor]:
         return [one(p, g, d) for p, g, d in zip(parameters, groups, gradient, strict=True)]
 
-    return RowByRowStep(gradients, steps)
+    return RowByRowStep(products, steps)

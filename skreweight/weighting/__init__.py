@@ -8,12 +8,14 @@ from sklearn.base import clone
 
 from skreweight._parameters import did_you_mean
 from skreweight.weighting._absgd import ABSGD
-from skreweight.weighting._base import Step, Weighting
+from skreweight.weighting._base import NewState, Weighting
 from skreweight.weighting._hu import Hu
 from skreweight.weighting._none import NoWeighting
 from skreweight.weighting._ours import Ours
+from skreweight.weighting._parameters import choice, count, flag, hyperparameters, number
 from skreweight.weighting._proportion import Proportion
 from skreweight.weighting._ren import Ren
+from skreweight.weighting._step import Step
 from skreweight.weighting._two_phase import TwoPhase
 
 WEIGHTINGS: dict[str, type[Weighting]] = {
@@ -89,6 +91,7 @@ __all__ = [
     "ABSGD",
     "WEIGHTINGS",
     "Hu",
+    "NewState",
     "NoWeighting",
     "Ours",
     "Proportion",
@@ -96,5 +99,10 @@ __all__ = [
     "Step",
     "TwoPhase",
     "Weighting",
+    "choice",
+    "count",
+    "flag",
     "get_weighting",
+    "hyperparameters",
+    "number",
 ]

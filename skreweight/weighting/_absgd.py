@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
-from typing import Any, ClassVar
 
 import torch
-from sklearn.utils._param_validation import Interval
-from torch import Tensor
+from torch import Tensor, where
 
-from skreweight.weighting._base import Step, Weighting
-from skreweight.weighting._log_average import with_floats, with_tensors
+from skreweight.weighting._base import NewState, Weighting
+from skreweight.weighting._parameters import either, flag, hyperparameters, log, number
+from skreweight.weighting._step import Step
 
 
+@hyperparameters
 class ABSGD(Weighting):
     """Weights that grow exponentially with a row's loss, normalised by a moving average.
 
@@ -62,31 +61,12 @@ class ABSGD(Weighting):
     ABSGD(lam=0.5)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "lam": [Real],
-        "gamma": [Interval(Real, 0, 1, closed="right")],
-        "alpha": [Interval(Real, 0, None, closed="neither")],
-        "correct_start": ["boolean"],
-        "add_uniform": ["boolean"],
-        "max_jump": [Interval(Real, 0, None, closed="neither"), None],
-    }
-
-    def __init__(
-        self,
-        *,
-        lam: float = 1.0,
-        gamma: float = 0.9,
-        alpha: float = 1.0,
-        correct_start: bool = True,
-        add_uniform: bool = False,
-        max_jump: float | None = 100.0,
-    ) -> None:
-        self.lam = lam
-        self.gamma = gamma
-        self.alpha = alpha
-        self.correct_start = correct_start
-        self.add_uniform = add_uniform
-        self.max_jump = max_jump
+    lam: float = number(1.0)
+    gamma: float = number(0.9, above=0, at_most=1)
+    alpha: float = number(1.0, above=0)
+    correct_start: bool = flag(True)
+    add_uniform: bool = flag(False)
+    max_jump: float | None = number(100.0, above=0, or_none=True)
 
     def check_parameters(self) -> None:
         """Raise a ValueError that names the parameter whose value cannot be."""
@@ -96,63 +76,39 @@ class ABSGD(Weighting):
                 f"lam must be a number other than 0 (inf gives the plain loss), got {self.lam!r}."
             )
 
-    @property
-    def _is_guarded(self) -> bool:
-        return self.max_jump is not None and self.lam > 0 and self.gamma < 1
-
-    def start(self, n_rows: int, class_counts: Tensor) -> None:
+    def start(self, new: NewState) -> None:
         """Start the average at 0, in float64: f/λ takes more digits than float32 has."""
-        one = torch.ones((), dtype=torch.float64, device=class_counts.device)
-        # To the guard an infinite average is one that has to begin anew.
-        self.state_ = {"log_average": one * (math.inf if self._is_guarded else -math.inf), "bias": one}
+        self.state_ = {
+            "log_average": new.per_member(-math.inf, torch.float64),
+            "bias": new.per_member(1.0, torch.float64),
+        }
 
     def weigh(self, step: Step) -> Tensor:
         """Return p_i/B with the average that includes this batch."""
-        if math.isinf(self.lam):
+        if not isinstance(self.lam, Tensor) and math.isinf(self.lam):
             return step.uniform()
-        exponents = step.losses.double() / self.lam
-        top = exponents.amax()
-        weights = step.times_multiplicity((exponents - top).exp_())
-        factor = self._factor_on_host if top.device.type == "cpu" else self._factor_on_device
-        weights *= factor(top, weights.sum(), len(weights))
+        exponents = step.losses.double() / self.lam  # (*M, B)
+        log_size = math.log(step.size)
+        log_s = self._average(step.log_sum_exp(exponents), log_size)  # (*M, 1)
+        weights = step.counted((exponents - (log_s + log_size)).exp())  # p_i/B
         if self.add_uniform:
-            weights += step.uniform()
-        return weights.to(step.losses.dtype)
+            weights = weights + step.uniform()
+        weights = weights.to(step.losses.dtype)
+        return either(self.lam.isinf(), step.uniform(), weights) if isinstance(self.lam, Tensor) else weights
 
-    def _factor_on_device(self, top: Tensor, total: Tensor, n_rows: int) -> Tensor:
-        """Bring mean exp(f/λ) = exp(top) · total/B into the average s; return exp(top)/(B s)."""
-        log_n = math.log(n_rows)
-        log_s = log_share = top + total.log() + (math.log(self.gamma * self.alpha) - log_n)
-        if self.gamma < 1:
-            stored, stored_bias = self.state_["log_average"], self.state_["bias"]
-            new = with_tensors(stored, stored_bias, log_share, gamma=self.gamma, furthest=self._furthest)
-            # A batch whose losses are not finite leaves no trace.
-            leaves_trace = log_share < math.inf  # false for NaN too
-            stored.copy_(torch.where(leaves_trace, new.log_kept, stored))
-            stored_bias.copy_(torch.where(leaves_trace, new.bias, stored_bias))
-            log_s = new.log_s - torch.log1p(-new.bias) if self.correct_start else new.log_s
-        return (top - log_n - log_s).exp_()
-
-    def _factor_on_host(self, top: Tensor, total: Tensor, n_rows: int) -> float:
-        """Do the same on the CPU alone, where reading a number waits for nothing.
-
-        An operation on a tensor of one number takes ten times that on a float, and there are twenty.
-        """
-        log_n, log_top, summed = math.log(n_rows), top.item(), total.item()
-        log_total = math.log(summed) if summed else -math.inf
-        log_s = log_share = log_top + log_total + (math.log(self.gamma * self.alpha) - log_n)
-        if not log_share < math.inf:
-            return math.nan
-        if self.gamma < 1:
-            stored, stored_bias = self.state_["log_average"], self.state_["bias"]
-            new = with_floats(
-                stored.item(), stored_bias.item(), log_share, gamma=self.gamma, furthest=self._furthest
-            )
-            stored.fill_(new.log_kept)
-            stored_bias.fill_(new.bias)
-            log_s = new.log_s - math.log1p(-new.bias) if self.correct_start else new.log_s
-        return math.exp(log_top - log_n - log_s)
-
-    @property
-    def _furthest(self) -> float:
-        return math.inf if self.max_jump is None or self.lam < 0 else self.max_jump / self.lam
+    def _average(self, log_sum: Tensor, log_size: float) -> Tensor:
+        """Bring a batch's mean into s and return log s; one absurd batch must not silence those after it."""
+        old, old_bias = self.state_["log_average"], self.state_["bias"]
+        share = log_sum + (log(self.gamma * self.alpha) - log_size)
+        far = math.inf if self.max_jump is None else either(self.lam < 0, math.inf, self.max_jump / self.lam)
+        jump = share - old  # inf at the start, and after absurd batches
+        anew = jump < -far  # s was absurd: it begins again with this batch
+        log_old = where(anew, -math.inf, old)
+        bias = where(anew, 1.0, old_bias) * (1 - self.gamma)
+        log_s = torch.logaddexp(log_old + log(1 - self.gamma), share)
+        absurd = (jump > far) & old.isfinite()  # this batch is: it counts as ten times s
+        kept = where(absurd, log_old + log(1 + 9 * self.gamma), log_s)
+        finite = share < math.inf  # false for NaN too: such a batch leaves no trace
+        where(finite, kept, old, out=old)
+        where(finite, bias, old_bias, out=old_bias)
+        return log_s - torch.log1p(-bias) if self.correct_start else log_s

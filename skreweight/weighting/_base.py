@@ -1,132 +1,126 @@
-"""What a weighting is to the training step: the interface every method fills in."""
+"""What a weighting is: numbers to set, state indexed by row, one set of weights a batch.
+
+Shapes: M is () for one network and (K,) for K trained at once. What belongs to a parameter is (*M, ...), what
+belongs to the rows of a batch (*M, B), what belongs to the whole batch (*M, 1); a number that members set each for
+itself is (K, 1) and broadcasts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor
-from torch.optim import Optimizer
 
-from skreweight.core.gradients import BatchGradients
-from skreweight.core.validation_loss import ValidationLoss
+from skreweight.weighting._parameters import allowed_by, stacked_parameters
+from skreweight.weighting._step import Step
 
 
-@dataclass
-class Step:
-    """One mini-batch of stage 2, as a weighting sees it.
+@dataclass(frozen=True)
+class NewState:
+    """What the state of a weighting is made for.
 
     Attributes
     ----------
-    rows : torch.Tensor of shape (B,), int64
-        Which stored weights belong to the rows of the batch.
-    targets : torch.Tensor of shape (B,), int64
-        Class codes.
-    losses : torch.Tensor of shape (B,)
-        f_i(θ), detached.
-    multiplicity : torch.Tensor of shape (B,) or None
-        How many times each row counts (its ``sample_weight``, mean 1 over the training rows); None: once.
-    optimizer : torch.optim.Optimizer
-    gradients : BatchGradients or None
-        F w and Fᵀv at θ; only where the weighting has ``needs_gradients``.
-    validation : ValidationLoss or None
-        L_val; only where the weighting has ``needs_validation``.
-    gradients_now : callable or None
-        Returns the batch's gradients at the parameters as they are when it is called, in evaluation mode, and
-        the pair of L_val and ∇L_val there.
-    halted : torch.Tensor, a scalar, or None
-        Above 0 once a loss or gradient was not finite: what moves parameters in `after_step` must leave them.
-        None: whoever gets as far as `after_step` may move them.
-    diagnostics : dict or None
-        Where scalars for the history go, by name; None while nobody asked for them.
+    n_rows : int
+        Rows of X.
+    class_counts : torch.Tensor of shape (*M, C)
+        (Weighted) number of training rows of each class; its device and dtype are those of the state.
     """
 
-    rows: Tensor
-    targets: Any
-    losses: Tensor
-    multiplicity: Tensor | None
-    optimizer: Optimizer
-    gradients: BatchGradients | None = None
-    validation: ValidationLoss | None = None
-    gradients_now: Callable[[], tuple[BatchGradients, tuple[Tensor, list[Tensor]]]] | None = None
-    halted: Tensor | None = None
-    diagnostics: dict[str, list[Tensor]] | None = field(default=None)
+    n_rows: int
+    class_counts: Tensor
 
-    def times_multiplicity(self, weights: Tensor) -> Tensor:
-        """Return the weights with each row counted as often as its sample weight says."""
-        return weights if self.multiplicity is None else weights * self.multiplicity
+    def per_row(self, value: Tensor | float) -> Tensor:
+        """Return a number for every row of X, or one a member, as a tensor (*M, N)."""
+        shape = (*self.class_counts.shape[:-1], self.n_rows)
+        if isinstance(value, Tensor):
+            return value.to(self.class_counts).expand(shape).clone()
+        return self.class_counts.new_full(shape, float(value))
 
-    def uniform(self) -> Tensor:
-        """Return the weights of the plain mean loss, 1/B (times the multiplicity)."""
-        return self.times_multiplicity(torch.full_like(self.losses, 1.0 / len(self.losses)))
-
-    def note(self, name: str, value: Tensor) -> None:
-        """Keep a scalar for the history's diagnostics, if somebody asked for them."""
-        if self.diagnostics is not None:
-            self.diagnostics.setdefault(name, []).append(value.detach())
+    def per_member(self, value: float, dtype: torch.dtype | None = None) -> Tensor:
+        """Return a number as a tensor (*M, 1)."""
+        shape = (*self.class_counts.shape[:-1], 1)
+        return torch.full(
+            shape, value, dtype=dtype or self.class_counts.dtype, device=self.class_counts.device
+        )
 
 
 class Weighting(BaseEstimator):
     """Base of all weightings: parameters as in scikit-learn, state as tensors, one set of weights a batch.
 
-    A subclass stores its hyper-parameters in ``__init__``, makes its state in `start`, and returns the
-    weights w of a batch in `weigh`: the training step then minimises Σ_i w_i f_i(θ). What follows the
-    optimiser's step goes into `after_step`.
+    A subclass names its hyper-parameters as fields, makes its state in `start`, and returns the weights w of a
+    batch in `weigh`: the training step then minimises Σ_i w_i f_i(θ). What follows the optimiser's step goes into
+    `after_step`.
 
     Attributes
     ----------
     needs_validation : bool
         Whether validation rows are carved from the training rows when the user gave none.
-    needs_gradients : bool
+    needs_products : bool
         Whether `weigh` works with F w and Fᵀv.
     changes_weights : bool
         Whether any row ever weighs something else than its sample weight.
-    stage_two_rows : {"training", "validation"}
-        Which rows the mini-batches of stage 2 are drawn from.
     state_ : dict of str to torch.Tensor
         Made by `start`; all that training needs to go on where it stopped.
     """
 
     needs_validation: ClassVar[bool] = False
-    needs_gradients: ClassVar[bool] = False
+    needs_products: ClassVar[bool] = False
     changes_weights: ClassVar[bool] = True
-    stage_two_rows: ClassVar[Literal["training", "validation"]] = "training"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+    stage_two_rows: ClassVar[str] = "training"
 
     state_: dict[str, Tensor]
 
     def check_parameters(self) -> None:
         """Raise a ValueError that names the parameter whose value cannot be."""
-        validate_parameter_constraints(
-            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
-        )
+        allowed = allowed_by(type(self))
+        values = {name: value for name, value in self.get_params(deep=False).items() if name in allowed}
+        validate_parameter_constraints(allowed, values, type(self).__name__)
 
-    def start(self, n_rows: int, class_counts: Tensor) -> None:
-        """Allocate the state.
+    @classmethod
+    def stacked(cls, members: Sequence[Self], like: Tensor) -> Self:
+        """Return one weighting for K members: numbers that differ become (K, 1) tensors, all else must agree.
 
         Parameters
         ----------
-        n_rows : int
-            How many weights to store: one for every row of X.
-        class_counts : torch.Tensor of shape (C,)
-            (Weighted) number of training rows of each class; its device and dtype are those of the state.
+        members : sequence of K weightings of this class
+        like : torch.Tensor
+            Of the dtype and on the device of the training.
+
+        Raises
+        ------
+        ValueError
+            Where the members differ in a parameter that is no number.
         """
+        return cls(**stacked_parameters(cls, members, like))
+
+    def start(self, new: NewState) -> None:
+        """Allocate the state."""
         self.state_ = {}
 
     def weigh(self, step: Step) -> Tensor:
-        """Return the weights w of the batch, shape (B,); they carry no gradient."""
+        """Return the weights w of the batch, shape (*M, B); they carry no gradient."""
         raise NotImplementedError(f"{type(self).__name__} must define weigh(step) -> weights of shape (B,).")
 
     def after_step(self, step: Step) -> None:
         """Do what follows the optimiser's step."""
 
+    def stored(self, rows: Tensor) -> Tensor:
+        """Return the stored weights of the rows of a batch, (*M, B)."""
+        return self.state_["weights"].gather(-1, rows)
+
+    def store(self, rows: Tensor, weights: Tensor) -> None:
+        """Store weights of the rows of a batch."""
+        self.state_["weights"].scatter_(-1, rows, weights)
+
     @property
     def stored_weights(self) -> Tensor | None:
-        """Stored weights, one per row of X, or None where the method keeps none."""
+        """Stored weights, one per row of X, (*M, N), or None where the method keeps none."""
         return self.state_.get("weights")
 
     def state_dict(self) -> dict[str, Tensor]:

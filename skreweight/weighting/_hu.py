@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-from typing import Any, ClassVar
+from torch import Tensor, where
 
-import torch
-from sklearn.utils._param_validation import Interval, StrOptions
-from torch import Tensor
-from torch.optim import Adam, AdamW
-
-from skreweight.core.virtual_step import has_state
-from skreweight.weighting._base import Step, Weighting
-from skreweight.weighting._normalization import normalized
-from skreweight.weighting._penalty import PENALTY_CONSTRAINTS
-from skreweight.weighting._virtual_step import VIRTUAL_STEPS, virtual_step
+from skreweight.core.virtual_step import awaits_averages, weight_gradient
+from skreweight.weighting._base import NewState, Weighting
+from skreweight.weighting._parameters import choice, count, hyperparameters, number
+from skreweight.weighting._step import Step
 
 
+@hyperparameters
 class Hu(Weighting):
     """One stored weight per training row, learned by gradient descent on the validation loss.
 
@@ -69,81 +63,48 @@ class Hu(Weighting):
     5.0
     """
 
-    needs_validation = True
-    needs_gradients = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "initial_weight": [Interval(Real, 0, None, closed="left")],
-        "decay": [Interval(Real, 0, None, closed="neither")],
-        "step_size": [Interval(Real, 0, None, closed="left")],
-        "normalization": [StrOptions({"linear", "softmax"})],
-        "temperature": [Interval(Real, 0, None, closed="neither")],
-        "floor": [Interval(Real, 0, None, closed="left")],
-        "virtual_step": [StrOptions(set(VIRTUAL_STEPS))],
-        "virtual_batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        **PENALTY_CONSTRAINTS,
-    }
+    needs_validation = needs_products = True
 
-    def __init__(
-        self,
-        *,
-        initial_weight: float = 0.0,
-        decay: float = 10.0,
-        step_size: float = 1.0,
-        normalization: str = "linear",
-        temperature: float = 1.0,
-        floor: float = 1e-5,
-        virtual_step: str = "sgd",
-        virtual_batch_size: int | None = None,
-        lp_norm: float = 2,
-        lp_coef: float = 0.0,
-    ) -> None:
-        self.initial_weight = initial_weight
-        self.decay = decay
-        self.step_size = step_size
-        self.normalization = normalization
-        self.temperature = temperature
-        self.floor = floor
-        self.virtual_step = virtual_step
-        self.virtual_batch_size = virtual_batch_size
-        self.lp_norm = lp_norm
-        self.lp_coef = lp_coef
+    initial_weight: float = number(0.0, at_least=0)
+    decay: float = number(10.0, above=0)
+    step_size: float = number(1.0, at_least=0)
+    normalization: str = choice("linear", "softmax")
+    temperature: float = number(1.0, above=0)
+    floor: float = number(1e-5, at_least=0)
+    virtual_step: str = choice("sgd", "optimizer", "optimizer-early-epsilon")
+    virtual_batch_size: int | None = count(None, at_least=1)
+    lp_norm: float = number(2, at_least=1)
+    lp_coef: float = number(0.0, at_least=0)
 
-    def start(self, n_rows: int, class_counts: Tensor) -> None:
+    def start(self, new: NewState) -> None:
         """Store the start value for every row."""
-        self.state_ = {"weights": class_counts.new_full((n_rows,), float(self.initial_weight))}
+        self.state_ = {"weights": new.per_row(self.initial_weight)}
 
     def weigh(self, step: Step) -> Tensor:
         """Return the normalised weights after their update on the validation loss."""
-        if (
-            self.virtual_step != "sgd"
-            and isinstance(step.optimizer, Adam | AdamW)
-            and not has_state(step.optimizer)
-        ):
+        if awaits_averages(self.virtual_step, step.optimizer):
             return step.uniform()
-        stored = self.state_["weights"]
-        raw = stored.index_select(0, step.rows)
-        gradient = self._weight_gradient(step, raw)
-        updated = (raw / self.decay).sub_(gradient, alpha=self.step_size).clamp_(min=self.floor)
-        updated = torch.where(updated.isfinite(), updated, raw)
-        stored.index_copy_(0, step.rows, updated)
-        return self._normalized(updated, step)
-
-    def _weight_gradient(self, step: Step, raw: Tensor) -> Tensor:
-        """∂L_val(θ̂)/∂w."""
         assert step.validation is not None
-        rows_steps = virtual_step(self.virtual_step, step)
-        counted = step.times_multiplicity(raw)
-        if self.virtual_batch_size is None or self.virtual_batch_size >= len(raw):
-            _, gradient = step.validation.value_and_gradient(rows_steps.parameters(counted))
-            return rows_steps.pull_back(gradient)
-        parts = []
-        for start in range(0, len(raw), self.virtual_batch_size):
-            rows = slice(start, start + self.virtual_batch_size)
-            alone = torch.zeros_like(counted)
-            alone[rows] = counted[rows]
-            _, gradient = step.validation.value_and_gradient(rows_steps.parameters(alone))
-            parts.append(rows_steps.pull_back(gradient)[rows])
-        return torch.cat(parts)
+        w = self.stored(step.rows)
+        # ∂L_val(θ̂)/∂w, eq. 4
+        slope = weight_gradient(
+            step.virtual(self.virtual_step), step.counted(w), step.validation, self.virtual_batch_size
+        )
+        moved = (w / self.decay - self.step_size * slope).clamp(min=self.floor)  # eq. 5
+        w = where(moved.isfinite(), moved, w)
+        self.store(step.rows, w)
+        return self.normalized(w, step)
 
-    def _normalized(self, raw: Tensor, step: Step) -> Tensor:
-        return normalized(raw, self.normalization, self.temperature, step.multiplicity)
+    def normalized(self, w: Tensor, step: Step) -> Tensor:
+        """Return ŵ, which sums to 1 over the batch, or is 0."""
+        return sum_to_one(
+            w.clamp(min=0) if self.normalization == "linear" else step.exp_below_max(w / self.temperature),
+            step,
+        )
+
+
+def sum_to_one(w: Tensor, step: Step) -> Tensor:
+    """Return weights (*M, B) divided by their sum over the batch; all 0 where it is at most 1e-8."""
+    w = step.counted(w)
+    total = step.sum(w)
+    return w * where(total > 1e-8, 1.0 / total, 0.0)

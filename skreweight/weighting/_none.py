@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from skreweight.weighting._base import Step, Weighting
+from skreweight.weighting._base import Weighting
+from skreweight.weighting._parameters import hyperparameters
+from skreweight.weighting._step import Step
 
 
+@hyperparameters
 class NoWeighting(Weighting):
     """The plain mean loss, the baseline of every comparison.
 

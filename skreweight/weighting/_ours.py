@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-from typing import Any, ClassVar
-
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from skreweight.core.constraint import constraint_step
-from skreweight.core.curvature import CURVATURES
-from skreweight.weighting._base import Step
+from skreweight.weighting._base import NewState
 from skreweight.weighting._hu import Hu
+from skreweight.weighting._parameters import choice, count, flag, hyperparameters, number
+from skreweight.weighting._step import Step
 
 
+@hyperparameters
 class Ours(Hu):
     """A step of Hu et al., then steps of learning with a constraint that move weights and network together.
 
@@ -77,57 +75,14 @@ class Ours(Hu):
     5
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **Hu._parameter_constraints,
-        "n_constraint_steps": [Interval(Integral, 0, None, closed="left")],
-        "constraint_step_size": [Interval(Real, 0, None, closed="left"), None],
-        "polyak": [Interval(Real, 0, None, closed="neither"), None],
-        "curvature": [StrOptions(set(CURVATURES))],
-        "damping": [Interval(Real, 0, None, closed="left")],
-        "n_probes": [Interval(Integral, 1, None, closed="left")],
-        "backtrack": ["boolean"],
-    }
-
-    def __init__(
-        self,
-        *,
-        initial_weight: float = 0.0,
-        decay: float = 10.0,
-        step_size: float = 1.0,
-        normalization: str = "linear",
-        temperature: float = 1.0,
-        floor: float = 0.0,
-        virtual_step: str = "sgd",
-        virtual_batch_size: int | None = None,
-        lp_norm: float = 2,
-        lp_coef: float = 0.0,
-        n_constraint_steps: int = 1,
-        constraint_step_size: float | None = None,
-        polyak: float | None = 0.01,
-        curvature: str = "ggn",
-        damping: float = 0.1,
-        n_probes: int = 1,
-        backtrack: bool = True,
-    ) -> None:
-        super().__init__(
-            initial_weight=initial_weight,
-            decay=decay,
-            step_size=step_size,
-            normalization=normalization,
-            temperature=temperature,
-            floor=floor,
-            virtual_step=virtual_step,
-            virtual_batch_size=virtual_batch_size,
-            lp_norm=lp_norm,
-            lp_coef=lp_coef,
-        )
-        self.n_constraint_steps = n_constraint_steps
-        self.constraint_step_size = constraint_step_size
-        self.polyak = polyak
-        self.curvature = curvature
-        self.damping = damping
-        self.n_probes = n_probes
-        self.backtrack = backtrack
+    floor: float = number(0.0, at_least=0)
+    n_constraint_steps: int = count(1, at_least=0)
+    constraint_step_size: float | None = number(None, at_least=0)
+    polyak: float | None = number(0.01, above=0, or_none=True)
+    curvature: str = choice("ggn", "hessian", "fisher", "identity")
+    damping: float = number(0.1, at_least=0)
+    n_probes: int = count(1, at_least=1)
+    backtrack: bool = flag(True)
 
     def check_parameters(self) -> None:
         """Raise a ValueError that names the parameter whose value cannot be."""
@@ -135,23 +90,23 @@ class Ours(Hu):
         if self.polyak is None and self.constraint_step_size is None:
             raise ValueError("polyak=None leaves the step size free: set constraint_step_size.")
 
-    def start(self, n_rows: int, class_counts: Tensor) -> None:
+    def start(self, new: NewState) -> None:
         """Store the start value for every row; begin with whole steps."""
-        super().start(n_rows, class_counts)
-        self.state_["share"] = torch.ones_like(class_counts[0])
+        super().start(new)
+        self.state_["share"] = new.per_member(1.0)
 
     def after_step(self, step: Step) -> None:
         """Take the constraint steps and move the stored weights along."""
         if self.n_constraint_steps == 0:
             return
-        assert step.gradients_now is not None and step.validation is not None
-        stored, share = self.state_["weights"], self.state_["share"]
-        raw = stored.index_select(0, step.rows)
+        assert step.validation is not None
+        share = self.state_["share"]
+        raw = self.stored(step.rows)
         for _ in range(self.n_constraint_steps):
-            weights = self._normalized(raw, step)
-            gradients, validation_now = step.gradients_now()
+            weights = self.normalized(raw, step)
+            products, validation_now = step.now()
             moved = constraint_step(
-                gradients,
+                products,
                 weights,
                 step.validation,
                 multiplicity=step.multiplicity,
@@ -170,17 +125,15 @@ class Ours(Hu):
                 step.note("validation_loss_before", moved.loss_before)
                 step.note("validation_loss_after", moved.loss_after)
             raw = self._moved(raw, weights, moved.weight_change, step)
-        stored.index_copy_(0, step.rows, raw)
+        self.store(step.rows, raw)
 
     def _moved(self, raw: Tensor, weights: Tensor, change: Tensor, step: Step) -> Tensor:
-        """The stored weights that, normalised, have moved by the change."""
+        """Return the stored weights that, normalised, have moved by the change."""
         if self.normalization == "linear":
-            total = step.times_multiplicity(raw.clamp(min=0)).sum()
-            updated = raw + total * change
+            updated = raw + step.sum(step.counted(raw.clamp(min=0))) * change
         else:
             share = weights if step.multiplicity is None else weights / step.multiplicity
             least = torch.finfo(share.dtype).tiny
-            updated = (
-                raw + self.temperature * ((share + change).clamp(min=least) / share.clamp(min=least)).log()
-            )
+            ratio = (share + change).clamp(min=least) / share.clamp(min=least)
+            updated = raw + self.temperature * ratio.log()
         return updated.clamp(min=self.floor)

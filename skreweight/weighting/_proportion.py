@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from numbers import Real
-from typing import Any, ClassVar
-
-from sklearn.utils._param_validation import Interval, StrOptions
+import torch
 from torch import Tensor
 
 from skreweight.losses import class_weights
-from skreweight.weighting._base import Step, Weighting
+from skreweight.weighting._base import NewState, Weighting
+from skreweight.weighting._parameters import choice, hyperparameters, number
+from skreweight.weighting._step import Step
 
 
+@hyperparameters
 class Proportion(Weighting):
     """Weight each row by how rare its class is among the training rows.
 
@@ -33,20 +33,20 @@ class Proportion(Weighting):
     'inverse-sqrt'
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "scheme": [StrOptions({"inverse", "inverse-sqrt", "effective-number"})],
-        "beta": [Interval(Real, 0, 1, closed="left")],
-    }
+    scheme: str = choice("inverse", "inverse-sqrt", "effective-number")
+    beta: float = number(0.9999, at_least=0, below=1)
 
-    def __init__(self, *, scheme: str = "inverse", beta: float = 0.9999) -> None:
-        self.scheme = scheme
-        self.beta = beta
-
-    def start(self, n_rows: int, class_counts: Tensor) -> None:
+    def start(self, new: NewState) -> None:
         """Compute the class weights."""
-        weights = class_weights(class_counts, scheme=self.scheme, beta=self.beta)
-        self.state_ = {"class_weights": weights.to(class_counts)}
+        counts = new.class_counts
+        betas = self.beta.flatten().tolist() if isinstance(self.beta, Tensor) else [self.beta] * len(counts)
+        if counts.dim() == 1:
+            weights = class_weights(counts, scheme=self.scheme, beta=self.beta)
+        else:
+            members = zip(counts, betas, strict=True)
+            weights = torch.stack([class_weights(c, scheme=self.scheme, beta=beta) for c, beta in members])
+        self.state_ = {"class_weights": weights.to(counts)}
 
     def weigh(self, step: Step) -> Tensor:
         """Return c_y/B."""
-        return step.uniform() * self.state_["class_weights"].index_select(0, step.targets)
+        return step.uniform() * self.state_["class_weights"].gather(-1, step.targets)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 import torch
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
-from skreweight.weighting._base import Step, Weighting
-from skreweight.weighting._normalization import normalized
-from skreweight.weighting._penalty import PENALTY_CONSTRAINTS
-from skreweight.weighting._virtual_step import VIRTUAL_STEPS, virtual_step
+from skreweight.weighting._base import Weighting
+from skreweight.weighting._hu import sum_to_one
+from skreweight.weighting._parameters import choice, hyperparameters, number
+from skreweight.weighting._step import Step
 
 
+@hyperparameters
 class Ren(Weighting):
     """Weights from scratch in each batch, by the sign and size of their effect on the validation loss.
 
@@ -41,26 +39,18 @@ class Ren(Weighting):
     Ren()
     """
 
-    needs_validation = True
-    needs_gradients = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "virtual_step": [StrOptions(set(VIRTUAL_STEPS))],
-        **PENALTY_CONSTRAINTS,
-    }
+    needs_validation = needs_products = True
 
-    def __init__(self, *, virtual_step: str = "sgd", lp_norm: float = 2, lp_coef: float = 0.0) -> None:
-        self.virtual_step = virtual_step
-        self.lp_norm = lp_norm
-        self.lp_coef = lp_coef
+    virtual_step: str = choice("sgd", "optimizer", "optimizer-early-epsilon")
+    lp_norm: float = number(2, at_least=1)
+    lp_coef: float = number(0.0, at_least=0)
 
     def weigh(self, step: Step) -> Tensor:
         """Return the normalised positive part of −∂L_val/∂w at w = 0."""
-        assert step.gradients is not None and step.validation is not None
-        rows_steps = virtual_step(self.virtual_step, step)
-        _, gradient = step.validation.value_and_gradient(step.gradients.model.parameters)
-        raw = -rows_steps.pull_back(gradient)
-        raw = torch.where(raw.isfinite(), raw, 0.0)
+        assert step.products is not None and step.validation is not None
+        virtual = step.virtual(self.virtual_step)
+        _, slope = step.validation.value_and_gradient(step.products.model.parameters)
+        w = -virtual.pull_back(slope)  # −∂L_val(θ̂)/∂w at w = 0
+        w = torch.where(w.isfinite(), w, 0.0).clamp(min=0)
         # Only proportions matter, and with a small learning rate the sum itself may lie below the floor.
-        return normalized(
-            raw / raw.amax().clamp(min=torch.finfo(raw.dtype).tiny), "linear", 1.0, step.multiplicity
-        )
+        return sum_to_one(w / w.amax(-1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny), step)

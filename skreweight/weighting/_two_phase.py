@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from torch import Tensor
 
-from skreweight.weighting._base import Step, Weighting
-from skreweight.weighting._penalty import PENALTY_CONSTRAINTS
+from skreweight.weighting._base import Weighting
+from skreweight.weighting._parameters import hyperparameters, number
+from skreweight.weighting._step import Step
 
 
+@hyperparameters
 class TwoPhase(Weighting):
     """Train on the training rows in stage 1 and on the balanced validation rows alone in stage 2.
 
@@ -32,11 +32,9 @@ class TwoPhase(Weighting):
 
     needs_validation = True
     stage_two_rows = "validation"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = PENALTY_CONSTRAINTS
 
-    def __init__(self, *, lp_norm: float = 2, lp_coef: float = 0.0) -> None:
-        self.lp_norm = lp_norm
-        self.lp_coef = lp_coef
+    lp_norm: float = number(2, at_least=1)
+    lp_coef: float = number(0.0, at_least=0)
 
     def weigh(self, step: Step) -> Tensor:
         """Return 1/B for every validation row of the batch."""

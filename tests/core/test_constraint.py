@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from skreweight.core.constraint import ConstraintStep, constraint_step
 from skreweight.core.curvature import CURVATURES
 from skreweight.core.example_loss import ExampleLoss
-from skreweight.core.gradients import GraphGradients
+from skreweight.core.graph_products import GraphProducts
 from skreweight.core.model import Model
-from skreweight.core.signals import SignalRecorder
+from skreweight.core.signal_products import SignalRecorder
 from skreweight.core.validation_loss import ValidationLoss
 from tests.cases import CASES, Case, numbers
 from tests.core import oracles
@@ -59,8 +59,8 @@ def test_against_the_equations(name: str, curvature: str, sizes: dict[str, Any])
     model = case.model()
     validation = ValidationLoss(model, case.loss(), *other_rows(case), lp_norm=4, lp_coef=0.01)
     gradients = chosen_products(case, model, False)
-    F = oracles.row_gradients(model, *case.batch(), case.loss())
-    h = 1 / (diagonal_of(curvature, model, case, W) + 1e-2)
+    F = oracles.row_gradients(gradients.model, *case.batch(), case.loss())
+    h = 1 / (diagonal_of(curvature, gradients.model, case, W) + 1e-2)
     theta = flat(model.parameters)
     loss, slope = validation.value_and_gradient(model.parameters)
     u = F.mT @ (h * flat(slope))
@@ -109,14 +109,14 @@ class TestDiagonalHessian:
     # Every entry has rows of both classes or a small weight, so that c is in reach on both sides.
     start = torch.tensor([[0.3], [-1.0], [2.0], [0.5]], dtype=torch.float64)
 
-    def problem(self) -> tuple[Model, GraphGradients, ValidationLoss]:
+    def problem(self) -> tuple[Model, GraphProducts, ValidationLoss]:
         table = nn.Embedding(4, 1).double()
         with torch.no_grad():
             table.weight.copy_(self.start)
         model = Model(nn.Sequential(table, nn.Flatten(0)))
         loss = CASES["one logit"].loss()
         validation = ValidationLoss(model, loss, torch.arange(4), torch.tensor([1, 0, 0, 1]))
-        return model, GraphGradients(model, self.rows, self.y, loss), validation
+        return model, GraphProducts(model, self.rows, self.y, loss), validation
 
     def slopes(self, theta: Tensor) -> Tensor:
         """∇f_i in its own entry."""
@@ -155,7 +155,7 @@ class TestDiagonalHessian:
         def validation_loss(w: Tensor) -> Tensor:
             return validation.value([self.constrained(w, c).view(4, 1)])
 
-        gradient = torch.stack(
+        gradient = torch.cat(
             [
                 (validation_loss(W + e) - validation_loss(W - e)) / (2 * small)
                 for e in small * torch.eye(6, dtype=torch.float64)
@@ -220,7 +220,7 @@ def test_the_validation_loss_does_not_rise(
         "step_size": step_size,
         "polyak": polyak,
     }
-    share = torch.ones((), dtype=torch.float64)
+    share = torch.ones(1, dtype=torch.float64)
     start = float(validation.value(model.parameters))
     for _ in range(6):
         before = float(validation.value(model.parameters))
@@ -247,7 +247,7 @@ def test_backtracking_gets_on_where_the_whole_step_is_far_too_long() -> None:
     loss = ExampleLoss(nn.CrossEntropyLoss(reduction="none"))
     validation = ValidationLoss(model, loss, X[8:], y[8:])
     weights = torch.full((8,), 1 / 8, dtype=torch.float64)
-    share = torch.ones((), dtype=torch.float64)
+    share = torch.ones(1, dtype=torch.float64)
     before = float(validation.value(model.parameters))
     for _ in range(40):
         options = {**OPTIONS, "curvature": "identity", "polyak": 1e4, "share": share}
@@ -278,7 +278,7 @@ def test_numbers_that_are_not_finite_move_nothing(broken: str) -> None:
     before = flat(model.parameters)
     gradients = SignalRecorder(model)(train, y, case.loss())
     step = constraint_step(
-        gradients, W, validation, **{**OPTIONS, "share": torch.ones((), dtype=torch.float64)}
+        gradients, W, validation, **{**OPTIONS, "share": torch.ones(1, dtype=torch.float64)}
     )
     assert torch.equal(flat(model.parameters), before)
     assert not step.weight_change.any()

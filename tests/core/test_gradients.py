@@ -4,13 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skreweight._training import _GradientSource
-from skreweight.batches import Batch
 from skreweight.core.example_loss import ExampleLoss
-from skreweight.core.gradients import BatchGradients, GraphGradients
+from skreweight.core.graph_products import GraphProducts
 from skreweight.core.model import Model
-from skreweight.core.signals import SignalGradients, SignalRecorder, agrees
-from tests.cases import CASES, N_ROWS, Case
+from skreweight.core.products import Products, ProductsFinder
+from skreweight.core.signal_products import SignalProducts, SignalRecorder, agrees
+from tests.cases import CASES, Case
 from tests.core import oracles
 from tests.core.oracles import difference, flat, random_direction
 
@@ -25,19 +24,24 @@ def weights(dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.tensor([0.3, 0.0, 1.2, 0.05, 2.0, 0.4], dtype=dtype)
 
 
-def chosen_products(case: Case, model, training: bool, dtype=torch.float64) -> BatchGradients:
+def in_mode(model: Model, training: bool) -> Model:
+    return model if training else model.evaluation()
+
+
+def chosen_products(case: Case, model, training: bool, dtype=torch.float64) -> Products:
     """The products that a training step works with, drawn with the oracle's random state."""
     x, y = case.batch(dtype)
-    model.train(training)
-    source = _GradientSource(model, Batch(torch.arange(N_ROWS), x, y), case.loss(dtype))
+    finder = ProductsFinder(in_mode(model, training))
+    with model.untouched():
+        finder(x, y, case.loss(dtype))  # finds the way
     torch.manual_seed(oracles.SEED)
-    return source(Batch(torch.arange(N_ROWS), x, y), case.loss(dtype))
+    return finder(x, y, case.loss(dtype))
 
 
-def path_of(gradients: BatchGradients) -> str:
-    if isinstance(gradients, SignalGradients):
+def path_of(gradients: Products) -> str:
+    if isinstance(gradients, SignalProducts):
         return "signals"
-    assert isinstance(gradients, GraphGradients)
+    assert isinstance(gradients, GraphProducts)
     return "forward" if gradients._forward_mode else "backward"
 
 
@@ -51,13 +55,11 @@ class TestEveryCase:
     def test_products(self, case: Case, training: bool) -> None:
         model = case.model()
         gradients = chosen_products(case, model, training)
-        model.train(training)
-        F = oracles.row_gradients(model, *case.batch(), case.loss())
+        twin = in_mode(case.model(), training)  # the oracle's passes move the statistics of BatchNorm
+        F = oracles.row_gradients(twin, *case.batch(), case.loss())
         v = random_direction(model)
-        _, losses = oracles.forward(model, *case.batch(), case.loss())
+        _, losses = oracles.forward(twin, *case.batch(), case.loss())
         assert torch.equal(gradients.losses, losses)
-        # In another mode than that of the forward pass, as a step asks for them.
-        model.train(not training)
         for w in (weights(), -weights().flip(0)):
             assert difference(flat(gradients.weighted(w)), F @ w) < BOUND
         assert difference(gradients.project(v), F.mT @ flat(v)) < BOUND
@@ -66,8 +68,7 @@ class TestEveryCase:
     def test_float32(self, case: Case, training: bool) -> None:
         model = case.model(torch.float32)
         gradients = chosen_products(case, model, training, torch.float32)
-        double = case.model()
-        double.train(training)
+        double = in_mode(case.model(), training)
         F = oracles.row_gradients(double, *case.batch(), case.loss())
         v = random_direction(double)
         found = flat(gradients.weighted(weights(torch.float32))).double()
@@ -78,22 +79,21 @@ class TestEveryCase:
 
     def test_without_forward_mode(self, case: Case, training: bool) -> None:
         """Double backward is right for every network, not only where it is needed."""
-        model = case.model()
-        model.train(training)
+        model = in_mode(case.model(), training)
         x, y = case.batch()
         F = oracles.row_gradients(model, x, y, case.loss())
         torch.manual_seed(oracles.SEED)
-        gradients = GraphGradients(model, x, y, case.loss(), forward_mode=False)
+        gradients = GraphProducts(model, x, y, case.loss(), forward_mode=False)
         v = random_direction(model)
         for _ in range(2):
             assert difference(gradients.project(v), F.mT @ flat(v)) < BOUND
             assert difference(flat(gradients.weighted(weights())), F @ weights()) < BOUND
 
     def test_squares_from_signals_are_exact(self, case: Case, training: bool) -> None:
-        gradients = chosen_products(case, model := case.model(), training)
+        gradients = chosen_products(case, case.model(), training)
         if not gradients.exact_squares:
             pytest.skip("an estimate: see test_curvature")
-        F = oracles.row_gradients(model, *case.batch(), case.loss())
+        F = oracles.row_gradients(gradients.model, *case.batch(), case.loss())
         z = gradients.outputs.detach().requires_grad_()
         (cotangent,) = torch.autograd.grad(gradients.loss(z, gradients.targets).sum(), z)
         found = flat(gradients.squares(cotangent.unsqueeze(0), weights()))
@@ -151,10 +151,9 @@ class TestAgrees:
     def test_leaves_buffers_and_random_state_alone(self) -> None:
         case = CASES["own parameter, dropout, batch norm"]
         model, (x, y) = case.model(), case.batch()
-        model.train(True)
         before, buffers = torch.get_rng_state(), [b.clone() for b in model.module.buffers()]
         agrees(SignalRecorder(model), x, y, case.loss())
-        _GradientSource(model, Batch(torch.arange(N_ROWS), x, y), case.loss())
+        ProductsFinder(model)._find(x, y, case.loss())
         assert torch.equal(torch.get_rng_state(), before)
         assert all(torch.equal(b, old) for b, old in zip(model.module.buffers(), buffers, strict=True))
 

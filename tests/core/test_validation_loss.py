@@ -21,6 +21,7 @@ def slow(
     with torch.no_grad():
         for p, new in zip(model.parameters, parameters, strict=True):
             p.copy_(new)
+    training = model.module.training
     model.module.eval()
     x, y = case.batch()
     outputs = model.module(**x) if isinstance(x, dict) else model.module(x)
@@ -30,6 +31,7 @@ def slow(
     with torch.no_grad():
         for p, old in zip(model.parameters, own, strict=True):
             p.copy_(old)
+    model.module.train(training)
     return value.detach(), slope
 
 
@@ -41,7 +43,6 @@ def test_value_and_gradient_at_other_parameters(case: Case, norm: float, coef: f
     before = [p.detach().clone() for p in model.parameters]
     buffers = [b.clone() for b in model.module.buffers()]
     random_state = torch.get_rng_state()
-    model.train(True)
     elsewhere = [p + 0.3 * d for p, d in zip(before, random_direction(model), strict=True)]
     value, slope = validation.value_and_gradient(elsewhere)
     assert torch.allclose(validation.value(elsewhere), value, rtol=1e-13)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from skreweight.core.gradients import GraphGradients
+from skreweight.core.graph_products import GraphProducts
 from skreweight.core.model import Model
 from skreweight.core.validation_loss import ValidationLoss
-from skreweight.core.virtual_step import VirtualStep, has_state, optimizer_step, sgd_step
+from skreweight.core.virtual_step import VirtualStep, awaits_averages, optimizer_step, sgd_step
 from tests.cases import CASES, Case
 from tests.core import oracles
 from tests.core.oracles import difference, flat
@@ -69,7 +69,7 @@ def steps_of_the_optimizer(model: Model, optimizer: Optimizer, F: Tensor) -> Ten
 
 def assert_is(step: VirtualStep, delta: Tensor, model: Model, bound: float = 1e-11) -> None:
     v = oracles.random_direction(model)
-    moved = flat(step.parameters(weights())) - flat(model.parameters)
+    moved = flat(step.moved(weights())) - flat(model.parameters)
     assert difference(moved, delta @ weights()) < bound
     assert difference(step.pull_back(v), delta.mT @ flat(v)) < bound
 
@@ -87,7 +87,8 @@ def test_the_whole_step_of_the_running_optimizer(name: str, n_steps: int) -> Non
         assert all(
             torch.equal(torch.as_tensor(old[k]), torch.as_tensor(new[k])) for k in old if old[k] is not None
         )
-    assert has_state(optimizer) == (n_steps > 0 and bool(state["state"]))
+    assert awaits_averages("optimizer", optimizer) == (n_steps == 0 and isinstance(optimizer, Adam))
+    assert not awaits_averages("sgd", optimizer)
 
 
 @every_optimizer
@@ -141,15 +142,14 @@ def test_gradient_of_the_validation_loss_in_the_weights(case: Case, coef: float)
     gradients = chosen_products(case, model, True)
     validation = ValidationLoss(model, case.loss(), *case.batch(), lp_norm=4, lp_coef=coef)
     step = sgd_step(gradients, optimizer)
-    _, slope = validation.value_and_gradient(step.parameters(weights()))
+    _, slope = validation.value_and_gradient(step.moved(weights()))
     found = step.pull_back(slope)
     F = oracles.row_gradients(twin, *case.batch(), case.loss())
     w = weights().requires_grad_()
     moved = flat(model.parameters) - 0.2 * F @ w
-    model.module.eval()
     x, y = case.batch()
     parts = oracles.like_parameters(moved, model)
-    outputs = model.functional(dict(zip(model.names, parts, strict=True)), x)
+    outputs = model.evaluation().at(parts, x)
     value = case.loss()(outputs, y).mean() + coef * moved.abs().pow(4).sum()
     (expected,) = torch.autograd.grad(value, w)
     assert difference(found, expected) < 1e-10
@@ -159,7 +159,7 @@ def test_no_gradient_is_left_behind() -> None:
     case = CASES["own parameter"]
     model = case.model()
     x, y = case.batch()
-    step = sgd_step(GraphGradients(model, x, y, case.loss()), SGD(model.parameters, lr=0.1))
-    assert not any(t.requires_grad for t in step.parameters(weights()))
+    step = sgd_step(GraphProducts(model, x, y, case.loss()), SGD(model.parameters, lr=0.1))
+    assert not any(t.requires_grad for t in step.moved(weights()))
     assert not step.pull_back(oracles.random_direction(model)).requires_grad
     assert all(p.grad is None for p in model.parameters)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
-from skreweight.core.signals import SignalRecorder
+from skreweight.core.signal_products import SignalRecorder
 from skreweight.core.validation_loss import ValidationLoss
-from skreweight.weighting import Step, Weighting, get_weighting
+from skreweight.weighting import NewState, Step, Weighting, get_weighting
 from tests.weighting.problem import N_ROWS, Net, assert_close, data, fitted, pair
 
 COUNTS = 1 + np.arange(N_ROWS) % 3
@@ -55,7 +55,7 @@ def one_step(weighting: Weighting, rows: Tensor, counts: Tensor | None) -> tuple
     loss = ExampleLoss(torch.nn.CrossEntropyLoss(reduction="none"))
     optimizer = torch.optim.SGD(model.parameters, lr=0.5)
     recorder = SignalRecorder(model)
-    weighting.start(8, torch.tensor([5.0, 3.0], dtype=torch.float64))
+    weighting.start(NewState(8, torch.tensor([5.0, 3.0], dtype=torch.float64)))
     x_val, y_val = (torch.from_numpy(part) for part in pair())
     gradients = recorder(X[rows], y[rows], loss)
     validation = ValidationLoss(model, loss, x_val, y_val)

@@ -62,7 +62,7 @@ def test_hu_that_stands_still_keeps_any_weights() -> None:
     from skreweight.weighting import Hu
 
     class Fixed(Hu):
-        def start(self, n_rows, class_counts):
+        def start(self, new):
             self.state_ = {"weights": stored.clone()}
 
     fit = fitted(Fixed(step_size=0.0, decay=1.0), module=net, iterator_train__batch_sampler=Order(), **SGD)

@@ -11,13 +11,20 @@ from torch import Tensor
 
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
-from skreweight.core.signals import SignalRecorder
+from skreweight.core.signal_products import SignalRecorder
 from skreweight.core.validation_loss import ValidationLoss
-from skreweight.weighting import WEIGHTINGS, Step, Weighting, get_weighting
-from skreweight.weighting._normalization import normalized
+from skreweight.weighting import WEIGHTINGS, Hu, NewState, Step, Weighting, get_weighting
 from tests.weighting.problem import N_ROWS, Net, data, fitted, pair, parameters
 
 PLAIN = ExampleLoss(torch.nn.CrossEntropyLoss(reduction="none"))
+
+
+def normalized(raw: Tensor, kind: str, temperature: float, multiplicity: Tensor | None) -> Tensor:
+    """Stored weights of a batch as the weights that are used."""
+    rows = torch.arange(len(raw))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    step = Step(rows, rows % 2, torch.zeros_like(raw), multiplicity, optimizer)
+    return Hu(normalization=kind, temperature=temperature).normalized(raw, step)
 
 
 class OneStep:
@@ -37,7 +44,7 @@ class OneStep:
         self.validation = ValidationLoss(
             self.model, PLAIN, torch.from_numpy(x_val).to(dtype), torch.from_numpy(y_val)
         )
-        weighting.start(N_ROWS, torch.tensor([48.0, 16.0], dtype=dtype))
+        weighting.start(NewState(N_ROWS, torch.tensor([48.0, 16.0], dtype=dtype)))
 
     def __call__(self, rows: Tensor) -> Tensor:
         gradients = self.recorder(self.X[rows], self.y[rows], PLAIN)

@@ -13,29 +13,31 @@ f_i'(t) times it, and the Gauss-Newton matrix, which is f_i''(t) times its squar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from skreweight.core.chain import Chain
 from skreweight.core.example_loss import ExampleLoss, Line
-from skreweight.core.gradients import vector_jacobian
-from skreweight.core.layers import Direction, rows_at_once
-from skreweight.core.model import Model, Parameters, inner
-from skreweight.core.passes import GraphPass, Layer, Pass, layers_with_a_rule
+from skreweight.core.graph_products import vector_jacobian
+from skreweight.core.layer_watch import LayerWatch
+from skreweight.core.layers import Direction, LayerRule, rows_at_once, rule_for
+from skreweight.core.members import Parameters, inner
+from skreweight.core.model import Model
+from skreweight.core.passes import Call, Layer, Pass, layers_of
+from skreweight.core.rows import joined
 
 
 class SignalRecorder:
-    """Watches a model's layers and turns forward passes into `SignalGradients`.
+    """Turns a model's forward passes into `SignalProducts`, as a chain or by watching its layers.
 
     Parameters
     ----------
     model : Model
-        Its training or evaluation mode at this moment decides which layers have a rule.
+        Its mode decides which layers have a rule.
 
     Attributes
     ----------
@@ -46,30 +48,21 @@ class SignalRecorder:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        layers = layers_with_a_rule(model)
+        self._chain = Chain.of(model)
+        layers = [layer for layer in layers_of(model) if layer.positions]
         covered = {k for layer in layers for k in layer.positions.values()}
         self.complete = len(covered) == len(model.parameters)
-        self._chain = Chain.of(model)
-        self._calls: list[tuple[Layer, Tensor]] = []
-        self._edges: list[GradientEdge] = []
-        self._replacements = [
-            (
-                layer.module.__dict__,
-                layer.module.__dict__.get("forward"),
-                _recording(layer, self._calls, self._edges),
-            )
-            for layer in layers
-        ]
+        self._watch = LayerWatch(model, layers)
 
-    def __call__(self, x: Any, targets: Any, loss: ExampleLoss) -> SignalGradients:
+    def __call__(self, x: Any, targets: Tensor, loss: ExampleLoss) -> SignalProducts:
         """Run one forward pass and return the products of its gradients."""
-        return SignalGradients.of(self.model, self._forward(x), targets, loss)
+        return SignalProducts.of(self.model, self._forward(x), targets, loss)
 
     def together(
         self,
         first: tuple[Tensor, Tensor, ExampleLoss],
         second: tuple[Tensor, Tensor, ExampleLoss],
-    ) -> tuple[SignalGradients, SignalGradients]:
+    ) -> tuple[SignalProducts, SignalProducts]:
         """Run one forward and one backward pass for two batches and return the products of each.
 
         Parameters
@@ -77,19 +70,29 @@ class SignalRecorder:
         first, second : tuple of (x, targets, loss)
             The rows must not depend on each other: evaluation mode.
         """
-        n_first = len(first[1])
-        whole = self._forward(torch.cat([first[0], second[0]]))
-        batches = (first, second)
-        outputs = whole.outputs.detach().tensor_split([n_first])
+        lead = self.model.n_lead
+        n_first = first[1].shape[-1]
+        x_second, y_second, loss_second = second
+        if y_second.dim() < first[1].dim():
+            y_second = y_second.expand(*first[1].shape[:-1], -1)
+        whole = self._forward(joined(first[0], x_second, lead))
+        batches = (first, (x_second, y_second, loss_second))
+        outputs = whole.outputs.detach().tensor_split([n_first], dim=lead)
         lines = [loss.along_one_direction(z, y) for z, (_, y, loss) in zip(outputs, batches, strict=True)]
         cotangents = [
             _cotangent(z, y, loss, line)
             for z, (_, y, loss), line in zip(outputs, batches, lines, strict=True)
         ]
-        signals = whole.backpropagated(torch.cat(cotangents))
+        signals = whole.backpropagated(torch.cat(cotangents, dim=lead))
+        members = (slice(None),) * lead
         parts = [
-            SignalGradients(
-                self.model, whole.part(rows), y, loss, line, [None if d is None else d[rows] for d in signals]
+            SignalProducts(
+                self.model,
+                whole.part(rows),
+                y,
+                loss,
+                line,
+                [None if d is None else d[(*members, rows)] for d in signals],
             )
             for rows, (_, y, loss), line in zip(
                 (slice(n_first), slice(n_first, None)), batches, lines, strict=True
@@ -97,53 +100,21 @@ class SignalRecorder:
         ]
         return parts[0], parts[1]
 
-    def _forward(self, x: Tensor) -> Pass:
-        """Run the model while every call of a layer leaves a record.
-
-        Where the module is no plain chain, each layer's ``forward`` is replaced for as long: a hook would stay on
-        the user's module between passes and costs several times as much on a small layer.
-        """
-        if self._chain is not None and x.dim() == 2:
+    def _forward(self, x: Any) -> Pass:
+        if self._chain is not None and x.dim() == self.model.n_lead + 2:
             return self._chain.forward(self.model.parameters, x)
-        try:
-            for attributes, _, recording in self._replacements:
-                attributes["forward"] = recording
-            return GraphPass(self.model(x), [*self._calls], [*self._edges])
-        finally:
-            self._calls.clear()
-            self._edges.clear()
-            for attributes, own, _ in self._replacements:
-                if own is None:
-                    attributes.pop("forward", None)
-                else:
-                    attributes["forward"] = own
+        return self._watch(x)
 
 
-def _recording(
-    layer: Layer, calls: list[tuple[Layer, Tensor]], edges: list[GradientEdge]
-) -> Callable[[Tensor], Tensor]:
-    """Return the layer's ``forward`` that leaves a record; without a way back to the recorder, which holds it."""
-    forward = layer.module.forward
-
-    def recorded(activation: Tensor) -> Tensor:
-        output = forward(activation)
-        calls.append((layer, activation))
-        # The edge and not the output: an in-place activation may overwrite the latter.
-        edges.append(get_gradient_edge(output))
-        return output
-
-    return recorded
-
-
-def _cotangent(outputs: Tensor, targets: Any, loss: ExampleLoss, line: Line | None) -> Tensor:
+def _cotangent(outputs: Tensor, targets: Tensor, loss: ExampleLoss, line: Line | None) -> Tensor:
     """What the signals of a batch start from: ∂t/∂z where one direction is all, else ∂f/∂z."""
     return loss.output_gradient(outputs, targets) if line is None else line.direction
 
 
-class SignalGradients:
+class SignalProducts:
     """Products of one forward pass's gradients, from its activations and signals.
 
-    Implements `skreweight.core.gradients.BatchGradients`; all products are exact.
+    Implements `skreweight.core.products.Products`; all products are exact.
     """
 
     exact_squares = True
@@ -152,7 +123,7 @@ class SignalGradients:
         self,
         model: Model,
         recorded: Pass,
-        targets: Any,
+        targets: Tensor,
         loss: ExampleLoss,
         line: Line | None,
         signals: list[Tensor | None],
@@ -167,41 +138,35 @@ class SignalGradients:
         self._signals = signals
 
     @staticmethod
-    def of(model: Model, recorded: Pass, targets: Any, loss: ExampleLoss) -> SignalGradients:
+    def of(model: Model, recorded: Pass, targets: Tensor, loss: ExampleLoss) -> SignalProducts:
         """Return the products of a recorded pass."""
         outputs = recorded.outputs.detach()
         line = loss.along_one_direction(outputs, targets)
         signals = recorded.backpropagated(_cotangent(outputs, targets, loss, line))
-        return SignalGradients(model, recorded, targets, loss, line, signals)
+        return SignalProducts(model, recorded, targets, loss, line, signals)
 
     @cached_property
     def losses(self) -> Tensor:
-        """f_i(θ), shape (B,)."""
+        """f_i(θ), shape (*M, B)."""
         with torch.enable_grad():
             return self.loss(self.outputs, self.targets)
 
     def losses_with_graph(self) -> Tensor:
-        """Return f_i(θ) with a graph that leads to the parameters, shape (B,)."""
+        """Return f_i(θ) with a graph that leads to the parameters, shape (*M, B)."""
         if self.outputs.requires_grad:
             return self.losses
-        with torch.enable_grad():  # a chain builds none: its first call holds the rows
-            return self.loss(self.model(self._calls[0][1]), self.targets)
-
-    def _slopes(self, weights: Tensor | None) -> Tensor | None:
-        """What the signals are to be multiplied by, row by row, to be those of w_i f_i."""
-        if self._line is None:
-            return weights
-        return self._line.slope if weights is None else weights * self._line.slope
+        with torch.enable_grad():
+            return self.loss(self._pass.outputs_with_graph(self.model.parameters), self.targets)
 
     @torch.no_grad()
     def weighted(self, weights: Tensor) -> list[Tensor]:
         """Return F w."""
         sums: list[Tensor | None] = [None] * len(self.model.parameters)
-        slopes = self._slopes(weights)
-        for (layer, activation), delta in zip(self._calls, self._signals, strict=True):
+        slopes = weights if self._line is None else weights * self._line.slope
+        for (layer, tensors, activation), delta in zip(self._calls, self._signals, strict=True):
             if delta is None:
                 continue
-            grads = layer.rule.gradient(layer.module, activation, delta, slopes)
+            grads = layer.rule.gradient(layer.module, tensors, activation, delta, slopes)
             for name, k in layer.positions.items():
                 past = sums[k]
                 sums[k] = grads[name] if past is None else past + grads[name]
@@ -211,16 +176,19 @@ class SignalGradients:
     def project(self, direction: Parameters) -> Tensor:
         """Return Fᵀv."""
         total: Tensor | None = None
-        for (layer, activation), delta in zip(self._calls, self._signals, strict=True):
+        for (layer, tensors, activation), delta in zip(self._calls, self._signals, strict=True):
             if delta is None:
                 continue
-            moved = layer.rule.forward(layer.module, activation, layer.direction(direction))
-            row = (moved * delta).sum(tuple(range(1, delta.dim())))
+            v, rule = layer.direction(direction), layer.rule
+            if rule.project is not None:
+                row = rule.project(layer.module, tensors, activation, delta, v)
+            else:
+                moved = rule.forward(layer.module, v, activation)
+                row = (moved * delta).sum(tuple(range(self.targets.dim(), delta.dim())))
             total = row if total is None else total + row
         if total is None:
             return torch.zeros_like(self.losses.detach())
-        slopes = self._slopes(None)
-        return total if slopes is None else total * slopes
+        return total if self._line is None else total * self._line.slope
 
     @torch.no_grad()
     def squares(self, cotangents: Tensor, weights: Tensor) -> list[Tensor]:
@@ -243,7 +211,7 @@ class SignalGradients:
     def _squares_of(self, signals: list[list[Tensor | None]], weights: Tensor) -> list[Tensor]:
         """Σ_r Σ_i w_i (∇f_ri)² for the signals of losses f_r."""
         uses: list[list[tuple[int, str]]] = [[] for _ in self.model.parameters]
-        for number, (layer, _) in enumerate(self._calls):
+        for number, (layer, _, _) in enumerate(self._calls):
             for name, k in layer.positions.items():
                 if signals[0][number] is not None:
                     uses[k].append((number, name))
@@ -265,14 +233,16 @@ class SignalGradients:
     def _closed_squares(
         self, number: int, signals: list[list[Tensor | None]], weights: Tensor
     ) -> Direction | None:
-        layer, activation = self._calls[number]
+        layer, tensors, activation = self._calls[number]
+        if layer.rule.squares is None:
+            return None
         squared: Tensor | None = None
         for of_one_loss in signals:
             delta = of_one_loss[number]
             assert delta is not None
             squared = delta.square() if squared is None else squared.addcmul_(delta, delta)
         assert squared is not None
-        return layer.rule.squares(layer.module, activation, squared, weights)
+        return layer.rule.squares(layer.module, tensors, activation, squared, weights)
 
     def _squares_by_row(
         self, calls: list[tuple[int, str]], signals: list[list[Tensor | None]], weights: Tensor, at_once: int
@@ -280,8 +250,8 @@ class SignalGradients:
         """Σ_r Σ_i w_i (∇f_ri)² of one parameter, a few rows' gradients at a time."""
         total: Tensor | None = None
         for of_one_loss in signals:
-            named = [(*self._calls[number], name, of_one_loss[number]) for number, name in calls]
-            part = _squares_by_row([(c, a, n, d) for c, a, n, d in named if d is not None], weights, at_once)
+            named = [(self._calls[number], name, of_one_loss[number]) for number, name in calls]
+            part = _squares_by_row([(c, n, d) for c, n, d in named if d is not None], weights, at_once)
             total = part if total is None else total + part
         assert total is not None
         return total
@@ -292,29 +262,43 @@ class SignalGradients:
         ]
 
 
-def _squares_by_row(calls: list[tuple[Layer, Tensor, str, Tensor]], weights: Tensor, at_once: int) -> Tensor:
+def _squares_by_row(calls: list[tuple[Call, str, Tensor]], weights: Tensor, at_once: int) -> Tensor:
     """Σ_i w_i (∇f_i)² of one parameter, a few rows' gradients at a time."""
+    layers = [(call.layer, _rule_of_one(call.layer), name) for call, name, _ in calls]
+    n_lead = weights.dim() - 1
 
-    def row_gradient(activations: list[Tensor], deltas: list[Tensor]) -> Tensor:
-        grads = [
-            layer.rule.gradient(layer.module, a.unsqueeze(0), d.unsqueeze(0), None)[name]
-            for (layer, _, name, _), a, d in zip(calls, activations, deltas, strict=True)
-        ]
-        return torch.stack(grads).sum(0)
+    def of_some_rows(
+        tensors: list[Direction], activations: list[Tensor], deltas: list[Tensor], weights: Tensor
+    ) -> Tensor:
+        def row_gradient(activations: list[Tensor], deltas: list[Tensor]) -> Tensor:
+            one = weights.new_ones(1)
+            grads = [
+                rule.gradient(layer.module, theta, a.unsqueeze(0), d.unsqueeze(0), one)[name]
+                for (layer, rule, name), theta, a, d in zip(layers, tensors, activations, deltas, strict=True)
+            ]
+            return torch.stack(grads).sum(0)
 
+        return torch.tensordot(weights, torch.func.vmap(row_gradient)(activations, deltas).square(), dims=1)
+
+    of_rows = torch.func.vmap(of_some_rows) if n_lead else of_some_rows
+    tensors = [call.tensors for call, _, _ in calls]
     total: Tensor | None = None
-    for start in range(0, len(weights), at_once):
-        rows = slice(start, start + at_once)
-        activations = [activation.detach()[rows] for _, activation, _, _ in calls]
-        deltas = [delta[rows] for _, _, _, delta in calls]
-        grads = torch.func.vmap(row_gradient)(activations, deltas)
-        part = torch.tensordot(weights[rows], grads.square(), dims=1)
+    for start in range(0, weights.shape[-1], at_once):
+        rows = (slice(None),) * n_lead + (slice(start, start + at_once),)
+        activations = [call.activation.detach()[rows] for call, _, _ in calls]
+        part = of_rows(tensors, activations, [delta[rows] for _, _, delta in calls], weights[rows])
         total = part if total is None else total + part
     assert total is not None
     return total
 
 
-def agrees(recorder: SignalRecorder, x: Any, targets: Any, loss: ExampleLoss) -> bool:
+def _rule_of_one(layer: Layer) -> LayerRule:
+    rule = rule_for(layer.module)
+    assert rule is not None
+    return rule
+
+
+def agrees(recorder: SignalRecorder, x: Any, targets: Tensor, loss: ExampleLoss) -> bool:
     """Whether the recorder's products equal those of one backward pass per row, on a few rows.
 
     Parameters
@@ -333,17 +317,20 @@ def agrees(recorder: SignalRecorder, x: Any, targets: Any, loss: ExampleLoss) ->
     model = recorder.model
     with model.untouched():
         try:
-            gradients = recorder(x, targets, loss)
-            losses = gradients.losses_with_graph()
-            n_rows = len(losses)
+            products = recorder(x, targets, loss)
+            losses = products.losses_with_graph()
+            n_rows = losses.shape[-1]
             weights = torch.linspace(-1.0, 2.0, n_rows, dtype=losses.dtype, device=losses.device)
-            rows = [vector_jacobian(losses, model.parameters, e) for e in torch.diag(torch.ones_like(losses))]
+            # The networks of a pack do not meet, so that one backward pass serves row i of all of them.
+            units = torch.diag(torch.ones_like(weights))
+            rows = [vector_jacobian(losses, model.parameters, unit.expand(losses.shape)) for unit in units]
             direction = [torch.randn_like(p) for p in model.parameters]
             slow_sum = [
-                torch.tensordot(weights, torch.stack(per_row), 1) for per_row in zip(*rows, strict=True)
+                torch.tensordot(weights, torch.stack(of_rows), 1) for of_rows in zip(*rows, strict=True)
             ]
-            slow_rows = torch.stack([inner(row, direction) for row in rows])
-            fast_sum, fast_rows = gradients.weighted(weights), gradients.project(direction)
+            slow_rows = torch.cat([inner(row, direction, model.n_lead) for row in rows], dim=-1)
+            fast_sum = products.weighted(weights.expand(losses.shape))
+            fast_rows = products.project(direction)
         except (IndexError, RuntimeError, TypeError, KeyError):
             return False
         return all(

@@ -1,0 +1,104 @@
+"""What a weighting sees of a mini-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from skreweight.core.products import Products
+from skreweight.core.validation_loss import ValidationLoss
+from skreweight.core.virtual_step import VirtualStep, virtual_step
+
+
+@dataclass
+class Step:
+    """One mini-batch of stage 2.
+
+    M is () for one network and (K,) for K trained at once.
+
+    Attributes
+    ----------
+    rows : torch.Tensor of shape (*M, B), int64
+        Which stored weights belong to the rows of the batch.
+    targets : torch.Tensor of shape (*M, B), int64
+        Class codes.
+    losses : torch.Tensor of shape (*M, B)
+        f_i(θ), detached.
+    multiplicity : torch.Tensor of shape (*M, B) or None
+        How many times each row counts (its ``sample_weight``, mean 1 over the training rows); None: once.
+    optimizer : torch.optim.Optimizer
+    products : Products or None
+        F w and Fᵀv at θ; only where the weighting has ``needs_products``.
+    validation : ValidationLoss or None
+        L_val; only where the weighting has ``needs_validation``.
+    products_now : callable or None
+        What `now` calls.
+    halted : torch.Tensor of shape (*M, 1) or None
+        Above 0 once a loss or gradient was not finite: what moves parameters in `after_step` must leave them.
+        None: whoever gets as far as `after_step` may move them.
+    diagnostics : dict or None
+        Where figures for the history go, by name; None while nobody asked for them.
+    """
+
+    rows: Tensor
+    targets: Tensor
+    losses: Tensor
+    multiplicity: Tensor | None
+    optimizer: Optimizer
+    products: Products | None = None
+    validation: ValidationLoss | None = None
+    products_now: Callable[[], tuple[Products, tuple[Tensor, list[Tensor]]]] | None = None
+    halted: Tensor | None = None
+    diagnostics: dict[str, list[Tensor]] | None = None
+
+    @property
+    def size(self) -> int:
+        """B, the number of rows of the batch."""
+        return self.losses.shape[-1]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over the batch of one figure a row, (*M, B) -> (*M, 1)."""
+        return values.sum(-1, keepdim=True)
+
+    def counted(self, weights: Tensor) -> Tensor:
+        """Return the weights with each row counted as often as its sample weight says."""
+        return weights if self.multiplicity is None else weights * self.multiplicity
+
+    def uniform(self) -> Tensor:
+        """Return the weights of the plain mean loss, 1/B (times the multiplicity)."""
+        return self.counted(torch.full_like(self.losses, 1.0 / self.size))
+
+    def log_sum_exp(self, values: Tensor) -> Tensor:
+        """Return log Σ_i exp(v_i) over the batch, rows counted as often as they count, (*M, B) -> (*M, 1)."""
+        if self.multiplicity is not None:
+            values = values + self.multiplicity.to(values.dtype).log()
+        return torch.logsumexp(values, -1, keepdim=True)
+
+    def exp_below_max(self, values: Tensor) -> Tensor:
+        """Return exp(v_i − max v) over the batch, which cannot overflow."""
+        return (values - values.amax(-1, keepdim=True)).exp()
+
+    def virtual(self, kind: str) -> VirtualStep:
+        """Return the steps δ_i that an optimiser would take for each row alone.
+
+        Parameters
+        ----------
+        kind : {"sgd", "optimizer", "optimizer-early-epsilon"}
+            See `skreweight.core.virtual_step.virtual_step`.
+        """
+        assert self.products is not None
+        return virtual_step(kind, self.products, self.optimizer)
+
+    def now(self) -> tuple[Products, tuple[Tensor, list[Tensor]]]:
+        """Return the batch's products at the parameters as they are now in evaluation mode, and L_val and ∇L_val."""
+        assert self.products_now is not None
+        return self.products_now()
+
+    def note(self, name: str, value: Tensor) -> None:
+        """Keep a figure for the history's diagnostics, if somebody asked for them."""
+        if self.diagnostics is not None:
+            self.diagnostics.setdefault(name, []).append(value.detach())

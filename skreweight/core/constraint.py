@@ -89,15 +89,14 @@ def constraint_step(
     loss_before, gradient = validation.value_and_gradient(base) if known is None else known
     d = diagonal(curvature, products, weights, n_probes=n_probes)
     with torch.no_grad():
-        h = torch._foreach_reciprocal([entry + each(damping, entry) for entry in d])
-        u = products.project(torch._foreach_mul(h, gradient))
+        one_over_h = [entry + each(damping, entry) for entry in d]
+        u = products.project(torch._foreach_div(gradient, one_over_h))
         counted = u if multiplicity is None else u * multiplicity
         descent = (u * counted).sum(-1, keepdim=True)
-        move = torch._foreach_mul(h, products.weighted(counted))
         eta = _largest_step_size(loss_before, descent, step_size, polyak)
         if share is not None:
             eta = eta * share
-        moved = [torch.addcmul(p, over(eta, m), m, value=-1.0) for p, m in zip(base, move, strict=True)]
+        moved = torch._foreach_addcdiv(base, products.weighted(eta * counted), one_over_h, value=-1.0)
         loss_tried = validation.value(moved)
         taken = loss_tried.isfinite() if share is None else loss_tried <= loss_before
         if halted is not None:

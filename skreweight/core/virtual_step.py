@@ -45,11 +45,16 @@ class AffineStep:
 
     def __init__(self, products: Products, rates: list[float], offsets: list[Tensor] | None = None) -> None:
         self._products, self._rates, self._offsets = products, rates, offsets
+        # One rate for all: rows are scaled by it, which are fewer than parameters.
+        self._common = rates[0] if all(rate == rates[0] for rate in rates) else None
 
     @torch.no_grad()
     def moved(self, weights: Tensor) -> list[Tensor]:
         """Return θ + Σ_i w_i δ_i."""
-        moved = list(torch._foreach_mul(self._products.weighted(weights), [-r for r in self._rates]))
+        if self._common is not None:
+            moved = self._products.weighted(weights * -self._common)
+        else:
+            moved = list(torch._foreach_mul(self._products.weighted(weights), [-r for r in self._rates]))
         if self._offsets is not None:
             total = weights.sum(-1, keepdim=True)
             moved = [m - over(total, o) * o for m, o in zip(moved, self._offsets, strict=True)]
@@ -58,7 +63,10 @@ class AffineStep:
     @torch.no_grad()
     def pull_back(self, gradient: Parameters) -> Tensor:
         """Return (δ_iᵀ∇)_i."""
-        pulled = self._products.project(torch._foreach_mul(list(gradient), [-r for r in self._rates]))
+        if self._common is not None:
+            pulled = self._products.project(gradient) * -self._common
+        else:
+            pulled = self._products.project(torch._foreach_mul(list(gradient), [-r for r in self._rates]))
         if self._offsets is None:
             return pulled
         return pulled - inner(self._offsets, gradient, self._products.model.n_lead)

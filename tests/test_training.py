@@ -3,9 +3,10 @@ import torch
 from sklearn.datasets import make_blobs
 from torch import nn
 
-from skreweight import ReweightedClassifier, _training
-from skreweight._training import _GradientSource
-from skreweight.batches import Batch
+from skreweight import ReweightedClassifier
+from skreweight._rows.batches import Batch
+from skreweight._training import products
+from skreweight._training.products import _GradientSource
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
 
@@ -33,5 +34,5 @@ def test_products_are_compared_on_the_hardest_rows():
     wrong = torch.tensor([3, 17, 40, 63])
     targets[wrong] = 1 - targets[wrong]
     loss = ExampleLoss(nn.CrossEntropyLoss(reduction="none"))
-    rows = _training._hardest_rows(Model(module), batch._replace(targets=targets), loss)
+    rows = products._hardest_rows(Model(module), batch._replace(targets=targets), loss)
     assert set(rows.tolist()) == set(wrong.tolist())

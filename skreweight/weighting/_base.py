@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
@@ -85,8 +85,6 @@ class Weighting(BaseEstimator):
         Whether `weigh` works with F w and Fᵀv.
     changes_weights : bool
         Whether any row ever weighs something else than its sample weight.
-    stage_two_rows : {"training", "validation"}
-        Which rows the mini-batches of stage 2 are drawn from.
     state_ : dict of str to torch.Tensor
         Made by `start`; all that training needs to go on where it stopped.
     """
@@ -94,7 +92,6 @@ class Weighting(BaseEstimator):
     needs_validation: ClassVar[bool] = False
     needs_gradients: ClassVar[bool] = False
     changes_weights: ClassVar[bool] = True
-    stage_two_rows: ClassVar[Literal["training", "validation"]] = "training"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
 
     state_: dict[str, Tensor]
@@ -104,6 +101,20 @@ class Weighting(BaseEstimator):
         validate_parameter_constraints(
             self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
+
+    def plan(self, stages: Sequence[Any]) -> list[Any]:
+        """Return the stages of a training as the method wants them: frozen dataclasses, changed by `replace`.
+
+        Parameters
+        ----------
+        stages : sequence of skreweight._training.stage.Stage
+            Those that every method has; ``stage.weighting is self`` in its own.
+        """
+        return list(stages)
+
+    def weights_of_untouched_rows(self) -> float:
+        """Return what a training row weighs that no step of the method's stage came to: 1, as in a plain mean."""
+        return 1.0
 
     def start(self, n_rows: int, class_counts: Tensor) -> None:
         """Allocate the state.

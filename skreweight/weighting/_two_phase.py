@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -31,12 +33,19 @@ class TwoPhase(Weighting):
     """
 
     needs_validation = True
-    stage_two_rows = "validation"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = PENALTY_CONSTRAINTS
 
     def __init__(self, *, lp_norm: float = 2, lp_coef: float = 0.0) -> None:
         self.lp_norm = lp_norm
         self.lp_coef = lp_coef
+
+    def plan(self, stages: Sequence[Any]) -> list[Any]:
+        """Return the stages, with mini-batches of validation rows in this method's own."""
+        return [replace(s, rows="validation") if s.weighting is self else s for s in stages]
+
+    def weights_of_untouched_rows(self) -> float:
+        """Return 0: no training row plays a part."""
+        return 0.0
 
     def weigh(self, step: Step) -> Tensor:
         """Return 1/B for every validation row of the batch."""

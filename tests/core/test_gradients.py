@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skreweight._training import _GradientSource
-from skreweight.batches import Batch
+from skreweight._rows.batches import Batch
+from skreweight._training.products import _GradientSource
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.gradients import BatchGradients, GraphGradients
 from skreweight.core.model import Model

@@ -1,0 +1,260 @@
+"""One run of stages: puts rows, steps, loop and state together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from skreweight._rows.batches import Batch
+from skreweight._rows.place import Rows
+from skreweight._training.diagnostics import Figure, summarised
+from skreweight._training.guard import FiniteGuard
+from skreweight._training.keep_best import Judgement, judged
+from skreweight._training.loop import Epoch, Listener, Loop
+from skreweight._training.products import ProductsFinder
+from skreweight._training.stage import Plan, Stage, stage_at
+from skreweight._training.state import TrainingState
+from skreweight._training.step import TrainingStep
+from skreweight.core.model import Model
+from skreweight.core.validation_loss import ValidationLoss
+from skreweight.weighting import Weighting
+
+
+class Run:
+    """Trains what a plan says on the rows, from where the state stands.
+
+    Parameters
+    ----------
+    plan : callable () -> Plan
+        Asked at the begin of every epoch: a module, optimiser, loss or weighting that has been replaced is
+        followed there.
+    rows : Rows
+    state : TrainingState
+    listener : Listener
+
+    Raises
+    ------
+    ValueError
+        Where the plan cannot be trained.
+    """
+
+    def __init__(
+        self, plan: Callable[[], Plan], rows: Rows, state: TrainingState, listener: Listener
+    ) -> None:
+        self.rows, self.state = rows, state
+        self._ask, self._listener = plan, listener
+        self._plan = plan()
+        self._network = _Network.of(self._plan)
+        self._batches: dict[str, Iterable[Batch]] = {}
+        self._last_weights: Tensor | None = None
+        for stage in self._plan.stages:
+            self._start(stage.weighting)
+
+    def train(self, n_epochs: int) -> None:
+        """Train for as many epochs; Ctrl-C ends them early.
+
+        Afterwards the module is in evaluation mode and holds the best parameters, if they were looked for.
+
+        Raises
+        ------
+        NonFiniteError
+            Where a loss or gradient is not finite and the plan does not skip such batches.
+        """
+        try:
+            self.state.go_on(self._plan.module)
+            with self.state.generators(self.rows.device) as generators:
+                loop = Loop(
+                    self.state, self._listener, self._present_stage, lambda: self._next_epoch(generators)
+                )
+                loop.train(n_epochs)
+        except KeyboardInterrupt:
+            self._listener.interrupted()
+        finally:
+            self._network.guard.release()
+            self._network.model.train(False)
+        if any(stage.keep_best for stage in self._plan.stages):
+            self.state.settle(self._plan.module)
+
+    def example_weights(self) -> Tensor:
+        """Return one figure per row and member, shape (*M, N), float64; NaN where the row was not trained on.
+
+        The stored weights of a method that stores them, otherwise w_i·B as the last epoch used it: 1 is what a
+        row weighs in the plain mean.
+        """
+        rows, weighting = self.rows, self._plan.stages[-1].weighting
+        weights = weighting.stored_weights
+        if weights is None:
+            weights = self._last_weights
+        if weights is None:  # no step of the last stage touched the training rows, or none came
+            plain = torch.ones(len(rows.targets)) if rows.multiplicity is None else rows.multiplicity
+            weights = plain * weighting.weights_of_untouched_rows()
+        weights = weights.detach().double()
+        if rows.train is None:
+            return weights.clone()
+        shape = torch.broadcast_shapes(weights.shape[:-1], rows.train.shape[:-1])
+        trained = torch.zeros(*shape, weights.shape[-1], dtype=torch.bool, device=weights.device)
+        trained.scatter_(-1, rows.train.to(weights.device).expand(*shape, -1), True)
+        return torch.where(trained, weights, torch.nan)
+
+    def _present_stage(self) -> tuple[Stage, bool]:
+        done = self.state.epochs_done
+        stage, first, _ = stage_at(self._ask().stages, done)
+        return stage, done == first > 0
+
+    def _next_epoch(self, generators: Sequence[torch.Generator] | None) -> Epoch:
+        """Put the next epoch together, from what the plan is by now."""
+        plan = self._plan = self._ask()
+        network = self._network = self._network.following(plan)
+        stage, _, stage_ends = stage_at(plan.stages, self.state.epochs_done)
+        self._start(stage.weighting)
+        noted: dict[str, list[Tensor]] | None = {} if plan.diagnostics and stage.number > 1 else None
+        step = self._step(stage, noted)
+        network.model.train(True)
+        return Epoch(
+            stage=stage,
+            stage_ends=stage_ends,
+            is_last=stage is plan.stages[-1],
+            step=step,
+            batches=self._batches_of(stage, generators),
+            device=self.rows.device,
+            guard=network.guard,
+            weights=self._weights_to_note(stage),
+            judge=None if self.rows.validation is None else self._judge,
+            keep_if_best=self._keep_if_best,
+            diagnose=None if noted is None else lambda: self._diagnose(stage, noted),
+        )
+
+    def _step(self, stage: Stage, noted: dict[str, list[Tensor]] | None) -> TrainingStep:
+        plan, network, listener = self._plan, self._network, self._listener
+        trains_rows = stage.rows == "training"
+        return TrainingStep(
+            model=network.model,
+            optimizer=plan.optimizer,
+            weighting=stage.weighting,
+            loss=stage.loss if trains_rows else plan.plain_loss,
+            guard=network.guard,
+            products=network.products,
+            validation=self._validation_loss(stage),
+            multiplicity=self.rows.multiplicity if trains_rows else None,
+            penalised=not trains_rows,
+            on_gradients=listener.gradients if listener.wants_gradients else None,
+            autocast=plan.autocast,
+            noted=noted,
+        )
+
+    def _validation_loss(self, stage: Stage) -> ValidationLoss | None:
+        weighting = stage.weighting
+        if not weighting.needs_validation and stage.rows == "training":
+            return None
+        if self.rows.validation is None:
+            raise ValueError(
+                f"{type(weighting).__name__} needs validation rows and there are none: set it before fit, or give "
+                "validation_data."
+            )
+        penalty = {k: v for k, v in weighting.get_params().items() if k in ("lp_norm", "lp_coef")}
+        return ValidationLoss(
+            self._network.model,
+            self._plan.plain_loss,
+            *self.rows.validation,
+            batch_size=self._plan.validation_batch_size,
+            **penalty,
+        )
+
+    def _start(self, weighting: Weighting) -> None:
+        """Allocate a weighting's state, unless it has one for as many rows; bring it to the device."""
+        rows = self.rows
+        stored = weighting.stored_weights if hasattr(weighting, "state_") else None
+        if not hasattr(weighting, "state_") or (stored is not None and stored.shape[-1] != len(rows.targets)):
+            weighting.start(len(rows.targets), rows.class_counts)
+        if any(value.device != rows.device for value in weighting.state_dict().values()):
+            weighting.load_state_dict({k: v.to(rows.device) for k, v in weighting.state_dict().items()})
+
+    def _batches_of(self, stage: Stage, generators: Sequence[torch.Generator] | None) -> Iterable[Batch]:
+        if stage.rows not in self._batches:
+            plan = self._plan
+            self._batches[stage.rows] = self.rows.batches(
+                stage.rows, plan.batches, loader=plan.loader, generators=generators
+            )
+        return self._batches[stage.rows]
+
+    def _weights_to_note(self, stage: Stage) -> Tensor | None:
+        """Where the weights of the rows are written, if the stage's method gives them any and does not store them."""
+        weighting, rows = stage.weighting, self.rows
+        if stage.rows != "training" or not weighting.changes_weights or weighting.stored_weights is not None:
+            return None
+        if self._last_weights is None:
+            members = [len(self.state.members)] if self.state.members else []
+            self._last_weights = torch.ones(
+                *members, len(rows.targets), dtype=torch.float64, device=rows.device
+            )
+        return self._last_weights
+
+    def _judge(self) -> Judgement:
+        assert self.rows.validation is not None
+        plan = self._plan
+        return judged(self._network.model, self.rows.validation, plan.plain_loss, plan.codes_of)
+
+    def _keep_if_best(self, judgement: Judgement) -> None:
+        self.state.best.update(self._plan.module, judgement.accuracy, judgement.loss)
+
+    def _diagnose(self, stage: Stage, noted: dict[str, list[Tensor]]) -> dict[str, Figure]:
+        return summarised(noted, stage.weighting, self.rows, self._last_weights, self._plan.labels)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A module and its optimiser, and what the steps need of them."""
+
+    module: nn.Module
+    optimizer: Optimizer
+    model: Model
+    products: ProductsFinder
+    guard: FiniteGuard
+
+    @staticmethod
+    def of(plan: Plan) -> _Network:
+        """Return the network of a plan.
+
+        Raises
+        ------
+        ValueError
+            Where the optimiser steps none of the module's parameters, or there is nothing to train.
+        """
+        model = Model(plan.module)
+        _forget_frozen(model)
+        return _Network(plan.module, plan.optimizer, model, ProductsFinder(model), _guard(plan))
+
+    def following(self, plan: Plan) -> _Network:
+        """Return the network as the plan has it by now: this one, if nothing was replaced or frozen."""
+        if plan.module is not self.module:
+            self.guard.release()
+            return _Network.of(plan)
+        model, products, guard = self.model, self.products, self.guard
+        if model.refresh():
+            products = ProductsFinder(model)
+            _forget_frozen(model)
+        if plan.optimizer is not self.optimizer or plan.on_nonfinite != guard.policy:
+            guard.release()
+            guard = _guard(plan)
+        return _Network(plan.module, plan.optimizer, model, products, guard)
+
+
+def _forget_frozen(model: Model) -> None:
+    """Drop old gradients of frozen parameters, which the optimiser would go on with."""
+    for parameter in model.module.parameters():
+        if not parameter.requires_grad:
+            parameter.grad = None
+
+
+def _guard(plan: Plan) -> FiniteGuard:
+    stepped = {id(p) for group in plan.optimizer.param_groups for p in group["params"]}
+    if stepped.isdisjoint(id(p) for p in plan.module.parameters()):
+        raise ValueError(
+            "The optimiser steps none of the module's parameters: where a callback replaces module_ itself, it must "
+            "make the optimiser anew (net.initialize_optimizer()), or call net.set_params(module=...)."
+        )
+    return FiniteGuard(plan.module, plan.optimizer, plan.on_nonfinite)

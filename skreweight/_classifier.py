@@ -1,19 +1,29 @@
-"""The estimator: its parameters, and how it is trained."""
+"""The estimator: its parameters, and how training is put together from them."""
 
 from __future__ import annotations
 
-from typing import Any
+from numbers import Integral
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.dataset import Dataset as SkorchDataset
+from skorch.history import History
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skreweight._net.prediction import Prediction
-from skreweight.weighting import Weighting
+from skreweight._composition import train
+from skreweight._net import files
+from skreweight._net.base import SkorchClassifier
+from skreweight._net.component import ObjectComponent
+from skreweight._net.schedules import schedules_of
+from skreweight._training.state import TrainingState
+from skreweight.weighting import WEIGHTINGS, Weighting, get_weighting
 
 
-class ReweightedClassifier(Prediction):
+class ReweightedClassifier(SkorchClassifier):
     """A neural network that learns, or is told, how much each training row weighs.
 
     A scikit-learn classifier on top of skorch. Training runs in two stages: ``warmup_epochs`` of the plain loss
@@ -72,10 +82,6 @@ class ReweightedClassifier(Prediction):
         the effective number of rows (Σw)²/Σw² of each class, the share of stored weights at their floor.
     autocast : {"bfloat16"} or None, default=None
         Mixed precision of the forward pass for the methods that need no products of gradients, and stage 1.
-    cuda_graph : bool, default=False
-        Capture the training step in a CUDA graph, which saves most of the launch time of small networks. Nothing
-        changes on the CPU, with `diagnostics`, with callbacks that listen to gradients, or where a step cannot
-        be captured.
     device : str or torch.device, default="auto"
         ``"auto"``: CUDA where there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -114,7 +120,9 @@ class ReweightedClassifier(Prediction):
     class_counts_ : ndarray of shape (n_classes,)
         (Weighted) number of training rows per class.
     history_ : skorch.history.History
-        One entry per epoch: ``stage``, ``train_loss``, ``valid_loss``, ``valid_acc``, ``dur``.
+        One entry per epoch: ``stage``, ``train_loss`` (mean over rows), ``valid_loss``, ``valid_acc``, ``dur``.
+    stage_ : int
+        The stage, 1 or 2, of the epoch that training came to last; callbacks may ask for it from its begin on.
     module_, criterion_, optimizer_, weighting_
         The trained components.
 
@@ -127,6 +135,24 @@ class ReweightedClassifier(Prediction):
     >>> clf.predict_proba(X).shape
     (500, 2)
     """
+
+    prefixes_: ClassVar[list[str]] = [*SkorchClassifier.prefixes_, "weighting"]
+    cuda_dependent_attributes_: ClassVar[list[str]] = ["weighting_", "progress_"]
+    components: ClassVar = (ObjectComponent("weighting", get_weighting, WEIGHTINGS),)
+    constraints: ClassVar[dict[str, list[Any]]] = {
+        **SkorchClassifier.constraints,
+        "warmup_epochs": [Interval(Integral, 0, None, closed="left")],
+        "keep_best": [StrOptions({"epoch", "step"}), bool],
+        "class_weight": [StrOptions({"balanced", "effective-number"}), dict, None],
+        "defer_class_weight": ["boolean"],
+        "train_on_validation": ["boolean"],
+        "validation_batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "restart_stage_two": ["boolean"],
+        "on_nonfinite": [StrOptions({"raise", "skip"})],
+        "diagnostics": ["boolean"],
+        "autocast": [StrOptions({"bfloat16"}), None],
+        "random_state": ["random_state"],
+    }
 
     def __init__(
         self,
@@ -149,7 +175,6 @@ class ReweightedClassifier(Prediction):
         on_nonfinite: str = "raise",
         diagnostics: bool = False,
         autocast: str | None = None,
-        cuda_graph: bool = False,
         device: Any = "auto",
         random_state: Any = None,
         verbose: int = 0,
@@ -200,7 +225,6 @@ class ReweightedClassifier(Prediction):
         self.on_nonfinite = on_nonfinite
         self.diagnostics = diagnostics
         self.autocast = autocast
-        self.cuda_graph = cuda_graph
         self.random_state = random_state
 
     def fit(
@@ -230,20 +254,8 @@ class ReweightedClassifier(Prediction):
             For input that cannot be trained on; the estimator is then as it was before. For a loss that is not
             finite in the middle of training; the parameters of the last good step are then kept.
         """
-        with self._unchanged_on_error():
-            self._check_parameters()
-            cold = not self.warm_start or not self.initialized_
-            given, given_validation = self._labelled(X, y, sample_weight, X_val, y_val, reset=cold)
-            if cold:
-                self.progress_ = self._new_progress()
-            held = self._learn_split(given, given_validation)
-            if cold:
-                self._initialize_components()
-            rows = self._placed(given, given_validation, held)
-            if cold:
-                self._train(rows, X, y)
-        if not cold:
-            self._train(rows, X, y)
+        goes_on = bool(self.warm_start and self.initialized_)
+        train(self, X, y, sample_weight, X_val, y_val, goes_on=goes_on, learns=not goes_on)
         return self
 
     def partial_fit(
@@ -274,22 +286,106 @@ class ReweightedClassifier(Prediction):
         -------
         self
         """
-        with self._unchanged_on_error():
-            self._check_parameters()
-            first = not self.initialized_
-            fresh = first or not hasattr(self, "n_features_in_")
-            known = "classes_inferred_" in self.__dict__
-            given, given_validation = self._labelled(
-                X, y, sample_weight, X_val, y_val, reset=fresh, classes=self.labels_ if known else classes
-            )
-            if first:
-                self.progress_ = self._new_progress()
-            held = self._learn_split(given, given_validation, every_class=False)
-            if first:
-                self._initialize_components()
-            rows = self._placed(given, given_validation, held)
-            if first:
-                self._train(rows, X, y)
-        if not first:
-            self._train(rows, X, y)
+        goes_on = bool(self.initialized_)
+        learns = not goes_on or not hasattr(self, "n_features_in_")
+        if "classes_inferred_" in self.__dict__:
+            classes = self.labels_
+        train(
+            self, X, y, sample_weight, X_val, y_val,
+            goes_on=goes_on, learns=learns, classes=classes, every_class=False,
+        )  # fmt: skip
         return self
+
+    # ---------------------------------------------------------------- components
+
+    def initialize(self) -> Self:
+        """Make module, criterion, optimiser, weighting and callbacks anew; return self."""
+        self._check_parameters()
+        self.progress_ = self._new_state()
+        return self._initialize_components()
+
+    def _new_state(self) -> TrainingState:
+        return TrainingState(int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)))
+
+    def initialize_module(self) -> Self:
+        """Make the module, with the sizes that its class asks for; training begins at the first epoch."""
+        self.progress_.start_over()
+        with self.progress_.generators(torch.device(self.device)):
+            return super().initialize_module()
+
+    def _make(self, component: ObjectComponent) -> None:
+        super()._make(component)
+        self.progress_.weighting = self.weighting_  # saved and loaded with the rest
+
+    def _set_skorch_params(self, params: dict[str, Any]) -> None:
+        going_on = {**schedules_of(self.callbacks_), **self.progress_.schedules} if self.initialized_ else {}
+        super()._set_skorch_params(params)
+        if self.initialized_ and any(name.startswith("callbacks") for name in params):
+            changed = {name.split("__")[1] for name in params if name.startswith("callbacks__")}
+            going_on = {} if "callbacks" in params else going_on
+            self.progress_.schedules = {k: v for k, v in going_on.items() if k not in changed}
+
+    # ---------------------------------------------------------------- files
+
+    def load_params(
+        self,
+        f_params: Any = None,
+        f_optimizer: Any = None,
+        f_criterion: Any = None,
+        f_history: Any = None,
+        checkpoint: Any = None,
+        use_safetensors: bool = False,
+        *,
+        f_weighting: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Load what `save_params` (or a ``Checkpoint``) stored; no code in the files is run.
+
+        An estimator that is not initialised yet is, where ``f_weighting`` says how many columns and classes
+        there are.
+
+        Parameters
+        ----------
+        f_params, f_optimizer, f_criterion, f_history : path, file or None, default=None
+            As in skorch.
+        checkpoint : skorch.callbacks.Checkpoint or None, default=None
+            Load what this callback saved.
+        use_safetensors : bool, default=False
+        f_weighting : path, file or None, default=None
+            State of the weighting, of both stages, and what was learned of X and y. With ``f_params`` and
+            ``f_optimizer`` it is all that `partial_fit` needs to go on exactly where training stood.
+        **kwargs
+            ``f_<name>`` of further components of a subclass.
+        """
+        if f_weighting is not None:
+            kwargs["f_weighting"] = f_weighting
+        if not self.initialized_:
+            self._initialize_from(checkpoint, f_weighting)
+        super().load_params(
+            f_params, f_optimizer, f_criterion, f_history, checkpoint, use_safetensors, **kwargs
+        )
+
+    def _initialize_from(self, checkpoint: Any, file: Any) -> None:
+        """Initialise with the sizes that a file of ``f_weighting`` names."""
+        if file is None and getattr(checkpoint, "f_weighting", None) is not None:
+            in_history = checkpoint.f_history is not None
+            self.history_ = History.from_file(checkpoint.f_history_) if in_history else History()
+            file = checkpoint.get_formatted_files(self)["f_weighting"]
+        if file is None:
+            return
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if hasattr(file, "seek"):
+            file.seek(0)
+        self.__dict__.update(files.learned(state))
+        self.initialize()
+
+    def _get_module(self, name: str, msg: str) -> Any:
+        if name != "weighting_" or not self.initialized_:
+            return super()._get_module(name, msg)
+        progress = self.progress_
+        return files.ResumeFile(
+            self.__dict__,
+            lambda: progress.state_dict(schedules_of(self.callbacks_)),
+            lambda state: progress.load_state_dict(state, self.device),
+            in_training=self._answers_in_codes,
+        )

@@ -110,9 +110,11 @@ def test_every_event_comes_in_both_stages(weighting):
 def test_batch_figures_reach_the_history_when_a_callback_asks_for_batches():
     net = classifier(callbacks=[Recorder()]).fit(X, Y)
     for row in net.history:
-        losses = [b["train_loss"] for b in row["batches"] if "train_loss" in b]
+        batches = [b for b in row["batches"] if "train_loss" in b]
+        losses, sizes = ([b[f"train_{what}"] for b in batches] for what in ("loss", "batch_size"))
         assert len(losses) == row["train_batch_count"]
-        assert row["train_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+        assert len(set(sizes)) > 1
+        assert row["train_loss"] == pytest.approx(np.average(losses, weights=sizes), rel=1e-5)
 
 
 # ---------------------------------------------------------------- early stopping

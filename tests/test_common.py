@@ -196,7 +196,7 @@ def test_class_missing_in_a_batch(name, device):
     by_class = [np.flatnonzero(y == label) for label in np.unique(y)]
     net = make(name, device=device, validation_data=validation, iterator_train__batch_sampler=by_class)
     assert_sound(net.fit(X, y), X, y)
-    if net.weighting_.stage_two_rows == "training":
+    if net.weighting_.weights_of_untouched_rows() == 1:
         assert [row["train_batch_count"] for row in net.history_] == [3, 3, 3]
 
 
@@ -219,7 +219,7 @@ def test_last_short_batch(name):
 def test_drop_last(name):
     X, y = rows()
     net = make(name, validation_data=3, batch_size=40, iterator_train__drop_last=True)
-    on_validation = WEIGHTINGS[name].stage_two_rows == "validation"
+    on_validation = WEIGHTINGS[name]().weights_of_untouched_rows() == 0
     if on_validation:  # six validation rows make no batch of 40
         net.set_params(batch_size=5)
     net.fit(X, y)
@@ -435,7 +435,7 @@ def test_batch_norm_and_dropout(name):
     assert_sound(net, X, y)
     assert_same_fit(net, make(name, module=NormNet).fit(X, y))
     np.testing.assert_array_equal(net.predict_proba(X), net.predict_proba(X))
-    stage_two_steps = 2 * (1 if WEIGHTINGS[name].stage_two_rows == "validation" else 3)
+    stage_two_steps = 2 * (1 if WEIGHTINGS[name]().weights_of_untouched_rows() == 0 else 3)
     last = make(name, module=NormNet, keep_best=False).fit(X, y)
     # One forward pass in training mode a step: validation and virtual steps leave the statistics alone.
     assert int(last.module_.layers[1].num_batches_tracked) == 3 + stage_two_steps

@@ -16,9 +16,9 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skreweight import ReweightedClassifier
-from skreweight._stages import Stages
+from skreweight._training.loop import Loop
 from skreweight.modules import MLP
-from skreweight.weighting import ABSGD, WEIGHTINGS
+from skreweight.weighting import WEIGHTINGS
 
 N_FEATURES, HIDDEN = 5, 8
 N_STEPS, N_VALIDATION = 3, 6
@@ -206,9 +206,9 @@ class _Watch(TorchDispatchMode):
 def watched_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Watch]:
     """Watch from `begin` until an epoch's steps are taken; ways to the host past the dispatcher count as well."""
     watch = _Watch()
-    finish = Stages._finish_epoch
+    finish = Loop._finish_epoch
 
-    def finish_unwatched(self: Stages, *args: Any) -> None:
+    def finish_unwatched(self: Loop, *args: Any) -> None:
         watch.end()
         finish(self, *args)
 
@@ -223,7 +223,7 @@ def watched_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Watch]:
         return read
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stages, "_finish_epoch", finish_unwatched)
+        patch.setattr(Loop, "_finish_epoch", finish_unwatched)
         for name in ("item", "cpu", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__"):
             patch.setattr(Tensor, name, noting(name))
         try:
@@ -236,8 +236,6 @@ def watched_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Watch]:
 def test_no_figure_comes_to_the_host_in_the_steps_of_an_epoch(
     weighting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # On the CPU, where reading a number waits for nothing, ABSGD keeps its average in floats.
-    monkeypatch.setattr(ABSGD, "_factor_on_host", ABSGD._factor_on_device)
     with watched_steps(monkeypatch) as watch:
         fit(weighting, on_last_epoch=watch.begin)
     assert watch.times == 1

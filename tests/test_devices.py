@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from skreweight import _training
-from skreweight._guard import FiniteGuard
-from skreweight._training import Trainer
-from skreweight.batches import TensorBatches
+from skreweight._rows.batches import TensorBatches
+from skreweight._training.guard import FiniteGuard
+from skreweight._training.step import Outcome, TrainingStep
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
+from skreweight.core.products import ProductsFinder
 from skreweight.core.validation_loss import ValidationLoss
 from skreweight.losses import FocalLoss
 from skreweight.modules import MLP
-from skreweight.weighting import WEIGHTINGS, Weighting, get_weighting
+from skreweight.weighting import WEIGHTINGS, NewState, get_weighting
 
 META = torch.device("meta")
 N_ROWS, N_FEATURES, BATCH = 40, 5, 16
@@ -37,13 +37,6 @@ class Scaled(MLP):
 
     def forward(self, X: Tensor) -> Tensor:
         return super().forward(X) * self.scale
-
-
-@pytest.fixture(autouse=True)
-def nothing_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first batch's comparison of fast and slow products reads figures, once a fit."""
-    monkeypatch.setattr(_training, "agrees", lambda *args: True)
-    monkeypatch.setattr(_training, "_has_forward_mode", lambda *args: True)
 
 
 class OneDevice(TorchDispatchMode):
@@ -70,14 +63,13 @@ class Unguarded(FiniteGuard):
         return True
 
 
-def steps(trainer: Trainer, weighting: Weighting) -> Iterator[tuple[Tensor, ...]]:
-    trainer.train()
+def outcomes(step: TrainingStep) -> Iterator[Outcome]:
     x, targets = (
         torch.randn(N_ROWS, N_FEATURES, device=META),
         torch.zeros(N_ROWS, dtype=torch.int64, device=META),
     )
     for batch in TensorBatches(x, targets, torch.arange(N_ROWS, device=META), META, batch_size=BATCH):
-        yield trainer.step(batch, weighting)
+        yield step(batch)
 
 
 @pytest.mark.parametrize("weighting", sorted(WEIGHTINGS))
@@ -98,19 +90,26 @@ def test_a_step_stays_on_the_device_of_its_rows(
         torch.zeros(6, dtype=torch.int64, device=META),
     )
     method = get_weighting(weighting)
-    method.start(N_ROWS, torch.ones(n_classes))
+    method.start(NewState(N_ROWS, torch.ones(n_classes)))
     method.load_state_dict({name: state.to(META) for name, state in method.state_dict().items()})
-    trainer = Trainer(
-        net,
+    model = Model(net)
+    evaluation = model.evaluation()
+    step = TrainingStep(
+        model,
         optimizer,
+        method,
         loss,
-        validation=ValidationLoss(Model(net), plain, x_val, val_targets, lp_norm=4, lp_coef=0.1),
+        Unguarded(model, optimizer, "raise"),
+        # The first batch's comparison of fast and slow products reads figures, once a fit.
+        ProductsFinder(model, trusting=True),
+        ProductsFinder(evaluation, trusting=True),
+        validation=ValidationLoss(evaluation, plain, x_val, val_targets, lp_norm=4, lp_coef=0.1),
         multiplicity=torch.ones(N_ROWS, device=META) if weighted_rows else None,
-        guard=Unguarded(net, optimizer, "raise"),
+        penalised=weighting == "two-phase",
     )
     n_steps = 0
     with OneDevice():
-        for total, weights, outputs in steps(trainer, method):
+        for total, weights, outputs, _ in outcomes(step):
             assert total.device == weights.device == outputs.device == META
             n_steps += 1
     assert n_steps == 3

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from skreweight import ReweightedClassifier
-from skreweight._inputs import encode, labels_of, rows_of
+from skreweight._rows.check import encode, labels_of, rows_of
 from skreweight.weighting import WEIGHTINGS
 
 NAMES = list(WEIGHTINGS)
@@ -129,7 +129,7 @@ def test_float32_rows_are_not_copied(kind: str, X: np.ndarray) -> None:
     given = {"ndarray": lambda X: X, "tensor": torch.from_numpy, "read-only": _read_only}[kind](
         X.astype(np.float32)
     )
-    seen = rows_of(classifier(), given, reset=True, allow_nd=False)
+    seen, _ = rows_of(given, None, owner="Net", allow_nd=False)
     assert np.shares_memory(seen.numpy(), np.asarray(given))
 
 
@@ -146,7 +146,7 @@ def _mapped(path: Path, X: np.ndarray, order: str = "C") -> np.memmap:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_memory_mapped_rows_are_recognised_and_not_copied(tmp_path: Path, X: np.ndarray, order: str) -> None:
     given = _mapped(tmp_path / "x", X.astype(np.float32), order)
-    seen = rows_of(classifier(), given, reset=True, allow_nd=False)
+    seen, _ = rows_of(given, None, owner="Net", allow_nd=False)
     assert np.shares_memory(seen.numpy(), given)
     assert seen.is_memory_mapped
 
@@ -170,7 +170,7 @@ def test_short_floats_cast_batch_by_batch_give_the_same(
 ) -> None:
     short = X.astype(np.float16)
     whole = classifier(weighting, **options).fit(short, y)
-    monkeypatch.setattr("skreweight._rows.SHORT_LIMIT", 0)
+    monkeypatch.setattr("skreweight._rows.place.SHORT_LIMIT", 0)
     by_batch = classifier(weighting, **options).fit(short, y)
     np.testing.assert_array_equal(by_batch.predict_proba(short), whole.predict_proba(short))
     np.testing.assert_array_equal(by_batch.example_weights_, whole.example_weights_)
@@ -179,7 +179,7 @@ def test_short_floats_cast_batch_by_batch_give_the_same(
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_no_copy_of_the_whole_file(tmp_path: Path, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that NumPy and torch take in fit and predict stays far below the size of the file."""
-    monkeypatch.setattr("skreweight._rows.MEMORY_MAP_LIMIT", 2**20)
+    monkeypatch.setattr("skreweight._rows.place.MEMORY_MAP_LIMIT", 2**20)
     shape = (20_000, 200)
     rows = np.random.default_rng(0).normal(size=shape).astype(dtype)
     y = (rows[:, 0] > 0).astype(int)

@@ -20,6 +20,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 from torch import nn
 
 from skreweight import ReweightedClassifier
@@ -193,16 +194,15 @@ def test_two_workers_find_what_one_finds():
 # ---------------------------------------------------------------- nothing leaks
 
 
-class Recording(ReweightedClassifier):
+class Recording(Callback):
     """Keeps the rows that reach training and validation."""
 
     seen: list = []  # noqa: RUF012
 
-    def _train(self, rows, X, y):
-        held = rows.x_val
-        trained = rows.features if rows.train is None else rows.features[rows.train]
-        Recording.seen.append((len(rows.targets), trained[:, 0].tolist(), held[:, 0].tolist()))
-        super()._train(rows, X, y)
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        rows = dataset_train.dataset.X
+        trained, held = rows[dataset_train.indices], dataset_valid.X
+        Recording.seen.append((len(rows), trained[:, 0].tolist(), held[:, 0].tolist()))
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,9 @@ def test_validation_rows_come_from_the_training_fold_alone(validation_data):
     numbered = X.copy()
     numbered[:, 0] = np.arange(len(X))  # a row is known by its first column
     Recording.seen = []
-    net = Recording(
+    net = ReweightedClassifier(
         weighting="ours",
+        callbacks=[Recording()],
         module__hidden=(3,),
         validation_data=validation_data,
         warmup_epochs=0,

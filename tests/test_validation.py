@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.dataset import ValidSplit
 
 from skreweight import ReweightedClassifier
-from skreweight.validation import _n_shared_rows, carve, shown, warn_of_traps
+from skreweight._rows.carve import _n_shared_rows, carve, shown, warn_of_traps
 from skreweight.weighting import WEIGHTINGS
 
 LABELS = np.array(["common", "rare"])

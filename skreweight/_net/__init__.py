@@ -1,1 +1,1 @@
-"""The estimator in layers: each module adds one concern to the class of the one before."""
+"""A skorch classifier as scikit-learn wants it; knows no weighting."""

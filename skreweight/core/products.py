@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from skreweight.core.chain import Chain
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.graph_products import GraphProducts, has_forward_mode
 from skreweight.core.members import Parameters
@@ -89,6 +90,8 @@ class ProductsFinder:
         self._found = False
         self.recorder: SignalRecorder | None = None
         self._forward_mode = True
+        #: Whether the model is a chain, so that products are the fastest way to the gradient of any weighted loss.
+        self.is_chain = Chain.of(model) is not None
 
     def __call__(self, x: Any, targets: Tensor, loss: ExampleLoss) -> Products:
         """Run one forward pass and return the products of its gradients."""

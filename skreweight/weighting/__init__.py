@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from skreweight._parameters import did_you_mean
+from skreweight._names import did_you_mean
 from skreweight.weighting._absgd import ABSGD
 from skreweight.weighting._base import NewState, Weighting
 from skreweight.weighting._hu import Hu

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.base import BaseEstimator
@@ -72,7 +72,6 @@ class Weighting(BaseEstimator):
     needs_validation: ClassVar[bool] = False
     needs_products: ClassVar[bool] = False
     changes_weights: ClassVar[bool] = True
-    stage_two_rows: ClassVar[str] = "training"
 
     state_: dict[str, Tensor]
 
@@ -98,6 +97,20 @@ class Weighting(BaseEstimator):
             Where the members differ in a parameter that is no number.
         """
         return cls(**stacked_parameters(cls, members, like))
+
+    def plan(self, stages: Sequence[Any]) -> list[Any]:
+        """Return the stages of a training as the method wants them: frozen dataclasses, changed by `replace`.
+
+        Parameters
+        ----------
+        stages : sequence of skreweight._training.stage.Stage
+            Those that every method has; ``stage.weighting is self`` in its own.
+        """
+        return list(stages)
+
+    def weights_of_untouched_rows(self) -> float:
+        """Return what a training row weighs that no step of the method's stage came to: 1, as in a plain mean."""
+        return 1.0
 
     def start(self, new: NewState) -> None:
         """Allocate the state."""

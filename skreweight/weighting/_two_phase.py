@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 from torch import Tensor
 
 from skreweight.weighting._base import Weighting
@@ -31,10 +35,17 @@ class TwoPhase(Weighting):
     """
 
     needs_validation = True
-    stage_two_rows = "validation"
 
     lp_norm: float = number(2, at_least=1)
     lp_coef: float = number(0.0, at_least=0)
+
+    def plan(self, stages: Sequence[Any]) -> list[Any]:
+        """Return the stages, with mini-batches of validation rows in this method's own."""
+        return [replace(s, rows="validation") if s.weighting is self else s for s in stages]
+
+    def weights_of_untouched_rows(self) -> float:
+        """Return 0: no training row plays a part."""
+        return 0.0
 
     def weigh(self, step: Step) -> Tensor:
         """Return 1/B for every validation row of the batch."""

@@ -34,7 +34,9 @@ both_modes = pytest.mark.parametrize("training", [True, False], ids=["training",
 
 
 def close(found: Tensor, expected: Tensor) -> bool:
-    return float((found - expected).detach().abs().max()) <= BOUND * max(1.0, float(expected.detach().abs().max()))
+    return float((found - expected).detach().abs().max()) <= BOUND * max(
+        1.0, float(expected.detach().abs().max())
+    )
 
 
 class Trio:

@@ -1,4 +1,4 @@
-"""Criteria that return one loss per row."""
+"""Criteria that return one loss per row, and class weights on them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import copy
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skreweight._parameters import check_arguments
+from skreweight._names import check_arguments
+from skreweight._rows.carve import shown
+from skreweight.losses import effective_number_weights
 
 
 class _LogOfProbabilities(nn.NLLLoss):
@@ -79,3 +82,33 @@ def per_example_criterion(
             f"criterion {kind.__name__} does not give one loss per row: it needs reduction='none'."
         )
     return made
+
+
+def class_weight_vector(
+    class_weight: str | dict[Any, float], counts: NDArray[np.float64], labels: NDArray[Any]
+) -> Tensor:
+    """Return the weight of each class by its code, shape (C,), float64.
+
+    Parameters
+    ----------
+    class_weight : {"balanced", "effective-number"} or dict
+    counts : ndarray of shape (C,)
+        (Weighted) number of training rows of each class.
+    labels : ndarray of shape (C,)
+
+    Raises
+    ------
+    ValueError
+        For a dict that names an unknown label.
+    """
+    if class_weight == "balanced":
+        present = counts > 0
+        share = np.divide(counts.sum(), counts, out=np.zeros_like(counts), where=present)
+        return torch.from_numpy(share / np.count_nonzero(present))
+    if isinstance(class_weight, str):
+        return effective_number_weights(counts)
+    unknown = [label for label in class_weight if label not in labels]
+    if unknown:
+        raise ValueError(f"class_weight names {unknown[0]!r}, which is none of the classes {shown(labels)}.")
+    by_label = {label: float(w) for label, w in class_weight.items()}
+    return torch.tensor([by_label.get(label, 1.0) for label in labels.tolist()], dtype=torch.float64)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
+
+from skreweight.core.model import Model
 
 
 class NonFiniteError(ValueError):
@@ -15,6 +17,61 @@ class NonFiniteError(ValueError):
     def __init__(self, batch: int) -> None:
         super().__init__(f"non-finite loss or gradient in batch {batch}")
         self.batch = batch
+
+    def explain(self, epoch: int, largest_feature: float, lr: float) -> None:
+        """Say where it was, and what the likely cause is.
+
+        Parameters
+        ----------
+        epoch : int
+        largest_feature : float
+            Of the training rows, in size; 0 where it is not known.
+        lr : float
+        """
+        cause = (
+            f"features reach {largest_feature:.3g}: scale them (StandardScaler, QuantileTransformer) before the network"
+            if largest_feature > 1e3
+            else f"the learning rate lr={lr} is too large: lower it, or use skorch's GradientNormClipping"
+        )
+        self.args = (
+            f"Training stopped in epoch {epoch}, batch {self.batch}: the loss or its gradient is not "
+            f"finite. Likely cause: {cause}. The parameters of the last good step are kept; on_nonfinite='skip' "
+            "would leave such batches out.",
+        )
+
+
+class Guard(Protocol):
+    """What stands between a step's gradients and the optimiser.
+
+    Attributes
+    ----------
+    policy : {"raise", "skip"}
+    halted : torch.Tensor or None
+        Flag above 0 from the first bad step on, where nobody looks at it before the epoch's end.
+    """
+
+    policy: str
+
+    @property
+    def halted(self) -> Tensor | None:
+        """Flag above 0 from the first bad step on."""
+        ...
+
+    def before_forward(self) -> None:
+        """Remember what a forward pass changes."""
+        ...
+
+    def step(self, loss: Tensor, closure: Any = None) -> bool:
+        """Step the optimiser on the gradients in place; return False where the batch is skipped."""
+        ...
+
+    def finish_epoch(self) -> int:
+        """Return how many batches of the epoch were skipped; start counting anew."""
+        ...
+
+    def release(self) -> None:
+        """Take the guard off the optimiser."""
+        ...
 
 
 class FiniteGuard:
@@ -25,18 +82,18 @@ class FiniteGuard:
 
     Parameters
     ----------
-    module : torch.nn.Module
-        Its buffers (BatchNorm statistics) are put back as well.
+    model : Model
+        One network; its buffers (BatchNorm statistics) are put back as well.
     optimizer : torch.optim.Optimizer
     policy : {"raise", "skip"}
     """
 
-    def __init__(self, module: nn.Module, optimizer: Optimizer, policy: str) -> None:
+    def __init__(self, model: Model, optimizer: Optimizer, policy: str) -> None:
         self.policy = policy
-        self.n_skipped = 0
+        self._n_skipped = 0
         self._optimizer = optimizer
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._buffers = list(module.buffers())
+        self._buffers = list(model.buffers.values())
         self._saved: list[Tensor] = []
         device = self._parameters[0].device
         self._found = torch.zeros((), dtype=torch.float32, device=device)
@@ -55,10 +112,6 @@ class FiniteGuard:
         if self._on_device:
             del self._optimizer.grad_scale, self._optimizer.found_inf  # type: ignore[attr-defined]
 
-    def count_step(self) -> None:
-        """Count a step that was taken without this object's `step`, by replaying it."""
-        self._n_steps += 1
-
     def before_forward(self) -> None:
         """Remember the buffers that a forward pass in training mode changes."""
         self._saved = [b.clone() for b in self._buffers]
@@ -76,7 +129,7 @@ class FiniteGuard:
         bool
             False where the batch is skipped, and whatever follows its step with it.
         """
-        self.count_step()
+        self._n_steps += 1
         # Sets the flag where any number is not finite and never unsets it; the factor 1 changes nothing.
         _check_finite(
             [g for p in self._parameters if (g := p.grad) is not None], loss, self._found, self._unit
@@ -94,16 +147,23 @@ class FiniteGuard:
             buffer.copy_(saved)
         if self.policy == "raise":
             raise NonFiniteError(self._n_steps)
-        self.n_skipped += 1
+        self._n_skipped += 1
         self._found.zero_()
         return False
 
-    def finish_epoch(self) -> None:
-        """Raise `NonFiniteError` if a step of the epoch was not finite; start counting anew."""
+    def finish_epoch(self) -> int:
+        """Return how many batches of the epoch were skipped; start counting anew.
+
+        Raises
+        ------
+        NonFiniteError
+            Where a step was not finite and nobody has said so yet.
+        """
         if bool(self._found):
             # Once set, the flag stays: every step from the first bad one on was skipped and counted.
             raise NonFiniteError(self._n_steps - int(self._n_bad) + 1)
-        self._n_steps = 0
+        skipped, self._n_steps, self._n_skipped = self._n_skipped, 0, 0
+        return skipped
 
 
 def _check_finite(grads: list[Tensor], loss: Tensor, found: Tensor, unit: Tensor) -> None:

@@ -1,8 +1,11 @@
-"""Mini-batches that carry row indices, cut from whole tensors or from a torch Dataset."""
+"""Mini-batches that carry row indices, cut from whole tensors or from a torch Dataset.
+
+Leading axes are members: K networks trained at once index one X, each in an order of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +16,7 @@ from skreweight.core.rows import take_rows
 
 
 class Batch(NamedTuple):
-    """Rows of X by index, their features and their class codes, all on the training device."""
+    """Rows of X by index (*M, B), their features (*M, B, ...) and their class codes (*M, B), on the training device."""
 
     rows: Tensor
     x: Any
@@ -32,20 +35,22 @@ class TensorBatches:
         All rows. May lie on the host while `device` is a GPU: batches then travel one by one.
     targets : torch.Tensor of shape (N,), int64
         Class codes, on `device`.
-    rows : torch.Tensor of shape (n,), int64, or None
-        Which rows to train on; None: all of them.
+    rows : torch.Tensor of shape (n,) or (K, n), int64, or None
+        Which rows to train on, for each of K members where there are as many; None: all of them.
     device : torch.device
     batch_size : int, default=128
         −1 puts all rows into one batch.
     shuffle : bool, default=True
-        Draw a new order in each epoch, from torch's global generator.
+        Draw a new order in each epoch.
     drop_last : bool, default=False
         Leave out a last batch that is short.
     batch_sampler : iterable of index arrays or None, default=None
-        Positions among the training rows, batch by batch, iterated anew in each epoch; replaces the three
-        parameters above.
+        Positions among the training rows, batch by batch, iterated anew in each epoch, the same for all
+        members; replaces the three parameters above.
     dtype : torch.dtype or None, default=None
         What each batch is cast to where X is of another floating dtype and too large to be cast whole.
+    generators : sequence of K torch.Generator or None, default=None
+        What each member draws its orders from; None: torch's global generator.
 
     Examples
     --------
@@ -69,16 +74,29 @@ class TensorBatches:
         drop_last: bool = False,
         batch_sampler: Iterable[Any] | None = None,
         dtype: torch.dtype | None = None,
+        generators: Sequence[torch.Generator] | None = None,
     ) -> None:
+        if rows is not None and rows.dim() == 2 and generators is not None and len(generators) != len(rows):
+            raise ValueError(
+                f"Each member needs a generator of its own: got {len(generators)} for {len(rows)} members."
+            )
         self.x, self.targets, self.rows = x, targets, rows
         self.device = device
-        self.n_rows = len(targets) if rows is None else len(rows)
+        self.n_rows = len(targets) if rows is None else rows.shape[-1]
         self.batch_size = self.n_rows if batch_size == -1 else batch_size
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.batch_sampler = batch_sampler
         self.dtype = dtype
+        self.generators = generators
         self._home = (x if isinstance(x, Tensor) else next(iter(x.values()))).device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """M: () for one network, (K,) for K members."""
+        if self.generators is not None:
+            return (len(self.generators),)
+        return () if self.rows is None else tuple(self.rows.shape[:-1])
 
     def __iter__(self) -> Iterator[Batch]:
         for rows in self._row_batches():
@@ -88,23 +106,38 @@ class TensorBatches:
                 x = to_device(x, self.device)
             if self.dtype is not None:
                 x = x.to(self.dtype)
-            yield Batch(rows, x, self.targets.index_select(0, rows))
+            yield Batch(rows, x, take_rows(self.targets, rows))
 
     def _row_batches(self) -> Iterator[Tensor]:
         if self.batch_sampler is not None:
             for positions in self.batch_sampler:
                 yield self._named(torch.as_tensor(positions, dtype=torch.int64, device=self.device))
             return
-        if self.shuffle:
-            order = self._named(torch.randperm(self.n_rows, device=self.device))
-        else:
-            order = self._named(torch.arange(self.n_rows, device=self.device))
-        for rows in order.split(self.batch_size):
-            if len(rows) == self.batch_size or not self.drop_last:
+        for rows in self._named(self._order()).split(self.batch_size, dim=-1):
+            if rows.shape[-1] == self.batch_size or not self.drop_last:
                 yield rows
 
+    def _order(self) -> Tensor:
+        """Positions among the training rows for an epoch, (n,) or (*M, n)."""
+        if not self.shuffle:
+            return torch.arange(self.n_rows, device=self.device)
+        if not self.shape:
+            return torch.randperm(self.n_rows, device=self.device)
+        if self.generators is None:
+            orders = [torch.randperm(self.n_rows, device=self.device) for _ in range(*self.shape)]
+        else:
+            orders = [
+                torch.randperm(self.n_rows, generator=g, device=g.device).to(self.device)
+                for g in self.generators
+            ]
+        return torch.stack(orders)
+
     def _named(self, positions: Tensor) -> Tensor:
-        return positions if self.rows is None else self.rows.index_select(0, positions)
+        """Row numbers at positions among the training rows, (*M, B)."""
+        if not self.shape:
+            return positions if self.rows is None else self.rows.index_select(0, positions)
+        positions = positions.expand(*self.shape, -1)
+        return positions if self.rows is None else self.rows.expand(*self.shape, -1).gather(-1, positions)
 
 
 class LoaderBatches:

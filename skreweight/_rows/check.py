@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,15 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, validate_data
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from skreweight.batches import features_of
-from skreweight.validation import HOW_TO_TRANSFORM, shown
+from skreweight._rows.batches import features_of
+from skreweight._rows.carve import HOW_TO_TRANSFORM, shown
 
 _MISSING_LABEL = (
     "Input y contains NaN, None or infinity: a row without a label cannot be trained on, drop it."
@@ -30,16 +33,27 @@ def is_dataset(X: Any) -> bool:
     return isinstance(X, Dataset)
 
 
-def rows_of(estimator: Any, X: Any, *, reset: bool, allow_nd: bool) -> Tensor | dict[str, Tensor]:
-    """Return X as a tensor (a dict of tensors for a mapping), after scikit-learn's checks.
+@dataclass(frozen=True)
+class Columns:
+    """What is known of the columns of X; None stands for nothing, as with Datasets and mappings."""
+
+    n_features_in: int | None = None
+    feature_names_in: NDArray[Any] | None = None
+
+
+def rows_of(
+    X: Any, columns: Columns | None, *, owner: str, allow_nd: bool
+) -> tuple[Tensor | dict[str, Tensor], Columns]:
+    """Return X as a tensor (a dict of tensors for a mapping), after scikit-learn's checks, and its columns.
 
     Parameters
     ----------
-    estimator : ReweightedClassifier
-        Learns ``n_features_in_`` and ``feature_names_in_`` where `reset` is true, is checked against otherwise.
     X : array-like of shape (n_rows, n_features), torch.Tensor, or mapping of arrays
         Arrays become float32 unless they are of a floating dtype; tensors keep their dtype and memory.
-    reset : bool
+    columns : Columns or None
+        Those of an earlier X, against which this one is checked; None: they are learned.
+    owner : str
+        The estimator's name, for messages.
     allow_nd : bool
         Whether more than two dimensions may be (images, for a module of the user's).
 
@@ -51,23 +65,38 @@ def rows_of(estimator: Any, X: Any, *, reset: bool, allow_nd: bool) -> Tensor | 
         In scikit-learn's words: NaN, infinity, empty, 1-D, a wrong number of columns. For text.
     """
     if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix by keys is a dict as well
-        return _checked_mapping(estimator, X, reset=reset)
+        return _checked_mapping(X), Columns() if columns is None else columns
     if isinstance(X, Tensor):
-        return _checked_tensor(estimator, X, reset=reset)
+        return _checked_tensor(X, columns, owner)
+    checked_for = _stand_in(owner)()
+    if columns is not None:
+        known = {"n_features_in_": columns.n_features_in, "feature_names_in_": columns.feature_names_in}
+        vars(checked_for).update({name: value for name, value in known.items() if value is not None})
     try:
         # What is none of these becomes the first.
         dtypes = [np.float32, np.float64, np.float16]
         checked = validate_data(
-            estimator, X, reset=reset, dtype=dtypes, allow_nd=allow_nd, accept_sparse=False
+            checked_for, X, reset=columns is None, dtype=dtypes, allow_nd=allow_nd, accept_sparse=False
         )
     except ValueError as error:
         if "could not convert string" in str(error):
             raise ValueError(_about_text(X, error)) from error
         raise
-    return tensor_of(checked)
+    if columns is None:
+        learned = vars(checked_for)
+        columns = Columns(learned.get("n_features_in_"), learned.get("feature_names_in_"))
+    return tensor_of(checked), columns
 
 
-def validation_rows_of(estimator: Any, X_val: Any, *, allow_nd: bool) -> Tensor | dict[str, Tensor]:
+@cache
+def _stand_in(owner: str) -> type[BaseEstimator]:
+    """A class of the owner's name: scikit-learn's checks write what they learn, and whom they name, on an estimator."""
+    return type(owner, (BaseEstimator,), {})
+
+
+def validation_rows_of(
+    X_val: Any, columns: Columns, *, owner: str, allow_nd: bool
+) -> Tensor | dict[str, Tensor]:
     """Return given validation rows as `rows_of` does, checked against the columns of X.
 
     Raises
@@ -79,7 +108,7 @@ def validation_rows_of(estimator: Any, X_val: Any, *, allow_nd: bool) -> Tensor 
         with warnings.catch_warnings():
             # Raw rows of a DataFrame beside transformed ones are told apart by their values (warn_of_traps).
             warnings.filterwarnings("ignore", message="X (has|does not have valid) feature names")
-            return rows_of(estimator, X_val, reset=False, allow_nd=allow_nd)
+            return rows_of(X_val, columns, owner=owner, allow_nd=allow_nd)[0]
     except (TypeError, ValueError) as error:
         raise type(error)(f"X_val cannot be used: {error} {HOW_TO_TRANSFORM}") from error
 
@@ -122,7 +151,7 @@ def _is_memory_mapped(array: Any) -> bool:
     return array is not None
 
 
-def _checked_mapping(estimator: Any, X: Mapping[str, Any], *, reset: bool) -> dict[str, Tensor]:
+def _checked_mapping(X: Mapping[str, Any]) -> dict[str, Tensor]:
     if not X:
         raise ValueError("X is an empty mapping: give one array for each argument of the module's forward.")
     tensors = {}
@@ -137,25 +166,15 @@ def _checked_mapping(estimator: Any, X: Mapping[str, Any], *, reset: bool) -> di
         tensors[name] = tensor
     check_consistent_length(*tensors.values())
     _check_not_empty(next(iter(tensors.values())))
-    if reset:
-        forget_columns(estimator)
     return tensors
 
 
-def learn_columns_of_dataset(estimator: Any, dataset: Any) -> None:
-    """Learn ``n_features_in_`` from the first item of a Dataset, if that is one array."""
+def columns_of_dataset(dataset: Any) -> Columns:
+    """Return how many columns the first item of a Dataset has, if that is one array."""
     if len(dataset) == 0:
         raise ValueError("The Dataset is empty: a minimum of 1 item is required.")
-    forget_columns(estimator)
     shape: tuple[int, ...] = getattr(features_of(dataset[0]), "shape", ())
-    if shape:
-        estimator.n_features_in_ = int(shape[0])
-
-
-def forget_columns(estimator: Any) -> None:
-    """Forget the columns of an earlier fit: mappings and Datasets have none."""
-    estimator.__dict__.pop("n_features_in_", None)
-    estimator.__dict__.pop("feature_names_in_", None)
+    return Columns(int(shape[0]) if shape else None)
 
 
 def _check_finite(X: Tensor, name: str) -> None:
@@ -170,7 +189,7 @@ def _check_not_empty(X: Tensor) -> None:
         )
 
 
-def _checked_tensor(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
+def _checked_tensor(X: Tensor, columns: Columns | None, owner: str) -> tuple[Tensor, Columns]:
     if X.dim() < 2:
         raise ValueError(
             f"Expected 2D array, got {X.dim()}D tensor instead: reshape your data with X.reshape(-1, 1) if it has a "
@@ -182,15 +201,13 @@ def _checked_tensor(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
             f"Found array with 0 feature(s) (shape={tuple(X.shape)}) while a minimum of 1 is required."
         )
     _check_finite(X, "X")
-    if reset:
-        forget_columns(estimator)
-        estimator.n_features_in_ = X.shape[1]
-    elif X.shape[1] != estimator.n_features_in_:
+    if columns is None:
+        columns = Columns(X.shape[1])
+    elif columns.n_features_in is not None and X.shape[1] != columns.n_features_in:
         raise ValueError(
-            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
-            "features as input."
+            f"X has {X.shape[1]} features, but {owner} is expecting {columns.n_features_in} features as input."
         )
-    return X.detach()
+    return X.detach(), columns
 
 
 def cast_like(x: Tensor | dict[str, Tensor], dtype: torch.dtype) -> Tensor | dict[str, Tensor]:

@@ -1,0 +1,164 @@
+"""How an estimator's parameters, its rows, the training and skorch's lifecycle are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skreweight._listener import SkorchListener
+from skreweight._net.base import SkorchClassifier
+from skreweight._net.criterion import class_weight_vector
+from skreweight._net.schedules import go_on, restart, schedules_of, settings_of
+from skreweight._rows.place import Given, Rows
+from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes
+from skreweight._training.guard import NonFiniteError
+from skreweight._training.run import Run
+from skreweight._training.stage import Plan, Stage
+from skreweight.core.example_loss import ExampleLoss
+from skreweight.core.model import Model
+from skreweight.weighting import NoWeighting
+
+
+def train(
+    net: SkorchClassifier,
+    *data: Any,
+    goes_on: bool,
+    learns: bool,
+    classes: Any = None,
+    every_class: bool = True,
+) -> None:
+    """Train the epochs that are left of both stages, or all of them.
+
+    Parameters
+    ----------
+    net : ReweightedClassifier
+    *data : X, y, sample_weight, X_val, y_val
+    goes_on : bool
+        Whether training goes on from where it stands. An error undoes everything where it does not, and what comes
+        before the first step where it does: a trained network is worth keeping.
+    learns : bool
+        Whether columns and classes are learned anew.
+    classes : array-like or None, default=None
+        All labels, where they are learned and y may lack some.
+    every_class : bool, default=True
+        Whether every class must have a row to train on.
+    """
+    with _undone_on_error(net):
+        net._check_parameters()
+        if not goes_on:
+            net.progress_ = net._new_state()
+        given, learned = _prepared(net, data, learns, classes, every_class)
+        net._learn(learned)
+        if not goes_on:
+            net._initialize_components()
+        rows = given.on(torch.device(net.device), net._floating_dtype())
+        if not goes_on:
+            _run(net, given, rows, *data[:2])
+    if goes_on:
+        _run(net, given, rows, *data[:2])
+
+
+@contextmanager
+def _undone_on_error(net: SkorchClassifier) -> Iterator[None]:
+    """Undo what was learned if the block fails, unless new components were trained for an epoch by then."""
+    before = dict(net.__dict__)
+    try:
+        yield
+    except NonFiniteError:
+        raise
+    except BaseException:
+        progress = net.__dict__.get("progress_")
+        if progress is before.get("progress_") or progress is None or progress.epochs_done == 0:
+            net.__dict__.clear()
+            net.__dict__.update(before)
+        raise
+
+
+def _prepared(
+    net: SkorchClassifier, data: tuple[Any, ...], learns: bool, classes: Any, every_class: bool
+) -> tuple[Given, Learned]:
+    owner, method = type(net).__name__, net.components[0].made(net.__dict__)
+    known = None if classes is None else sorted_classes(classes, owner)
+    if net.classes is not None or not learns:
+        known = net.labels_
+    return prepare(
+        *data,
+        owner=owner,
+        carving=Carving(
+            net.validation_data, method.needs_validation, net.train_on_validation, net.progress_.seed
+        ),
+        classes=known,
+        columns=None if learns else net._columns(),
+        any_dimensions=net.module is not None,
+        every_class=every_class and net.classes is None,
+    )
+
+
+def _run(net: SkorchClassifier, given: Given, rows: Rows, X: Any, y: Any) -> None:
+    """Run the epochs that are left, with labels as codes, inside skorch's lifecycle."""
+    with net._answering_in_codes():
+        _begin(net, X, y)
+        # From here on what counts is what the callbacks have left: components may be others by now.
+        if net._floating_dtype() != rows.dtype:
+            rows = given.on(rows.device, net._floating_dtype())
+        run = Run(lambda: _plan(net), rows, net.progress_, SkorchListener(net, rows))
+        try:
+            run.train(net.progress_.epochs_to_go(net.warmup_epochs + net.max_epochs, net.max_epochs))
+        except NonFiniteError as error:
+            largest = float(rows.x.abs().max()) if isinstance(rows.x, Tensor) else 0.0
+            error.explain(len(net.history), largest, net.lr)
+            raise
+        finally:
+            net.example_weights_ = run.example_weights()[: rows.n_given].cpu().numpy()
+        net.notify("on_train_end", X=X, y=y)
+
+
+def _begin(net: SkorchClassifier, X: Any, y: Any) -> None:
+    """Notify of the begin of training; schedules that ran before, or were loaded, go on where they stood."""
+    optimizer, states = net.optimizer_, schedules_of(net.callbacks_)
+    settings = settings_of(optimizer)
+    net.notify("on_train_begin", X=X, y=y)  # LoadInitState may load a checkpoint here
+    states |= net.progress_.schedules
+    net.progress_.schedules = {}
+    if net.optimizer_ is optimizer:
+        go_on(net.callbacks_, states, optimizer, settings)
+    else:
+        restart(net.callbacks_, net.optimizer_)
+
+
+def _plan(net: SkorchClassifier) -> Plan:
+    """What is to be trained, as parameters and components are now."""
+    plain = loss = ExampleLoss(net.criterion_)
+    dtype = net._floating_dtype()
+    if net.class_weight is not None:
+        scale = class_weight_vector(net.class_weight, net.class_counts_, net.labels_)
+        loss = ExampleLoss(net.criterion_, scale.to(torch.device(net.device), dtype))
+    stages = [
+        Stage(1, net.warmup_epochs, NoWeighting(), plain if net.defer_class_weight else loss),
+        Stage(
+            2,
+            net.max_epochs,
+            net.weighting_,
+            loss,
+            fresh_optimizer=net.restart_stage_two,
+            keep_best=net.keep_best if net.keep_best in ("epoch", "step") else None,
+        ),
+    ]
+    return Plan(
+        Model(net.module_),
+        net.optimizer_,
+        net.weighting_.plan(stages),
+        plain,
+        codes_of=net.codes_of,
+        labels=net.labels_,
+        batches=net.batch_options(),
+        loader=net.iterator_train,
+        validation_batch_size=net.validation_batch_size,
+        on_nonfinite=net.on_nonfinite,
+        autocast=None if net.autocast is None else torch.bfloat16,
+        diagnostics=net.diagnostics,
+    )

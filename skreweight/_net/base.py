@@ -1,0 +1,397 @@
+"""A skorch classifier as scikit-learn wants it: names, labels, components, predictions, pickles."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNetClassifier
+from skorch.callbacks import EpochTimer
+from skorch.history import History
+from skorch.utils import to_tensor
+from torch import Tensor
+
+from skreweight._names import check_arguments, check_parameter_names
+from skreweight._net import predict
+from skreweight._net.component import ObjectComponent
+from skreweight._net.criterion import per_example_criterion
+from skreweight._net.log import TrainingLog
+from skreweight._net.make import fused_where_it_can_be, made_module
+from skreweight._rows.batches import TensorBatches
+from skreweight._rows.check import Columns, cast_like, is_dataset, n_rows_of, rows_of
+from skreweight._rows.place import cast_by_batch
+from skreweight._rows.prepare import Learned
+
+#: Rows that go through the network at once in prediction; a multiple of the training batch where that is larger.
+PREDICTION_ROWS = 1024
+
+
+class SkorchClassifier(NeuralNetClassifier):
+    """Base of the estimators: what skorch leaves undone for a classifier of scikit-learn.
+
+    A subclass defines its components that are no modules in `components`, its parameters' ranges in
+    `constraints`, and how it is trained.
+    """
+
+    components: ClassVar[tuple[ObjectComponent, ...]] = ()
+    constraints: ClassVar[dict[str, list[Any]]] = {
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), Options(Integral, {-1})],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "callbacks": [list, StrOptions({"disable"}), None],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+    }
+
+    # Whether predictions are class codes: callbacks score while labels are codes.
+    _answers_in_codes = False
+
+    # ---------------------------------------------------------------- parameters
+
+    @property
+    def device(self) -> Any:
+        """Device of the training; ``"auto"`` is answered with what it stands for here."""
+        device = self.__dict__["device"]
+        if isinstance(device, str) and device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return device
+
+    @device.setter
+    def device(self, value: Any) -> None:
+        self.__dict__["device"] = value
+
+    def _get_param_names(self) -> list[str]:
+        return [name for name in super()._get_param_names() if not name.startswith("_")]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, those of the components as ``weighting__<name>`` and the like."""
+        params: dict[str, Any] = super().get_params(deep=deep)
+        params["device"] = self.__dict__["device"]
+        if deep:
+            for component in self.components:
+                params |= component.parameters(self.__dict__)
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``weighting__<name>`` works before and after `fit`, and in grids.
+
+        Raises
+        ------
+        ValueError
+            For a name that is no parameter.
+        """
+        self._check_names(name for name in params if name not in self.__dict__)
+        rest = {k: v for k, v in params.items() if not any(c.owns(k) for c in self.components)}
+        # skorch would build callbacks, and fail, before fit can say why.
+        if "callbacks" in rest and not self.initialized_:
+            self.callbacks = rest.pop("callbacks")
+        if rest:
+            self._set_skorch_params(rest)
+        for component in self.components:
+            own = {k: v for k, v in params.items() if component.owns(k)}
+            if component.prefix in own:
+                setattr(self, component.prefix, own[component.prefix])
+            for name in (k for k in own if k != component.prefix):
+                component.check_name(name, getattr(self, component.prefix))
+                setattr(self, name, own[name])
+            if own and self.initialized_:
+                self._renew(component)
+        return self
+
+    def _set_skorch_params(self, params: dict[str, Any]) -> None:
+        """Set skorch's parameters, with what it leaves undone: instances, a new optimiser, other callbacks."""
+        if not self.initialized_:
+            # skorch would take an instance for a component that is made in the wrong place.
+            for name in {"module", "criterion"} & set(params):
+                self.__dict__[name] = params[name]
+            super().set_params(**{k: v for k, v in params.items() if k not in ("module", "criterion")})
+            return
+        if "optimizer" in params:
+            self.optimizer = params["optimizer"]
+        super().set_params(**{k: v for k, v in params.items() if k != "optimizer"})
+        if "optimizer" in params:
+            self._initialize_optimizer()
+        if any(name.startswith("callbacks") for name in params):
+            self._initialize_callbacks()
+
+    def _make(self, component: ObjectComponent) -> None:
+        setattr(self, f"{component.prefix}_", component.made(self.__dict__))
+
+    def _renew(self, component: ObjectComponent) -> None:
+        """Take over changed parameters of a component; what it has learned stays if its class does."""
+        old = self.__dict__.get(f"{component.prefix}_")
+        self._make(component)
+        new = self.__dict__[f"{component.prefix}_"]
+        if old is not None and type(new) is type(old) and hasattr(old, "state_"):
+            new.state_ = old.state_
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        """Raise a ValueError for a name that cannot be a parameter, whatever the components take."""
+        known = set(inspect.signature(type(self).__init__).parameters) - {"self", "kwargs"}
+        prefixes = {*self.prefixes_, "module", "criterion", "optimizer"}
+        # A subclass may bring components of its own, which skorch knows once they are built.
+        foreign = not type(self).__module__.startswith("skreweight.")
+        check_parameter_names(names, known, prefixes, type(self).__name__, any_prefix=foreign)
+
+    def _check_parameters(self) -> None:
+        values = {name: getattr(self, name) for name in self.constraints}
+        validate_parameter_constraints(self.constraints, values, type(self).__name__)
+        if self.train_split is not None:
+            raise ValueError(
+                "train_split is not used here: give validation_data, which takes a ValidSplit too."
+            )
+        self._check_names(sorted(self._params_to_validate))
+        torch.device(self.device)
+        for component in self.components:
+            component.made(self.__dict__)
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return the parameters that differ from their defaults, as scikit-learn's estimators do."""
+        return BaseEstimator.__repr__(self, N_CHAR_MAX)
+
+    def get_metadata_routing(self) -> Any:
+        """Return what metadata `fit` asks for (``sample_weight``, ``X_val``, ``y_val``)."""
+        return self._get_metadata_request()
+
+    # ---------------------------------------------------------------- labels
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The class labels, sorted; their codes while callbacks score in the middle of training."""
+        labels = self.labels_
+        return np.arange(len(labels)) if self._answers_in_codes else labels
+
+    @property
+    def labels_(self) -> NDArray[Any]:
+        """The class labels, sorted."""
+        if self.classes is not None:
+            return np.asarray(self.classes)
+        try:
+            return self.__dict__["classes_inferred_"]
+        except KeyError:
+            raise NotFittedError(f"{type(self).__name__} has no classes_ before fit.") from None
+
+    @contextmanager
+    def _answering_in_codes(self) -> Iterator[None]:
+        self._answers_in_codes = True
+        try:
+            yield
+        finally:
+            del self._answers_in_codes
+
+    def __delattr__(self, name: str) -> None:
+        if name == "_answers_in_codes":
+            object.__delattr__(self, name)
+        else:
+            super().__delattr__(name)
+
+    def _columns(self) -> Columns:
+        """What is known of the columns of X."""
+        known = self.__dict__
+        return Columns(known.get("n_features_in_"), known.get("feature_names_in_"))
+
+    def _learn(self, learned: Learned) -> None:
+        """Take over what was learned of X and y."""
+        if self.classes is None:
+            self.classes_inferred_ = learned.classes
+        self.class_counts_, self.validation_indices_ = learned.class_counts, learned.validation_indices
+        self.__dict__.pop("n_features_in_", None)
+        self.__dict__.pop("feature_names_in_", None)
+        columns = {f"{name}_": value for name, value in vars(learned.columns).items() if value is not None}
+        self.__dict__.update(columns)
+
+    # ---------------------------------------------------------------- components
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return [("epoch_timer", EpochTimer()), ("print_log", TrainingLog())]
+
+    def initialize(self) -> Self:
+        """Make all components anew; return self."""
+        self._check_parameters()
+        return self._initialize_components()
+
+    def _initialize_components(self) -> Self:
+        for component in self.components:
+            self._make(component)
+        super().initialize()
+        return self
+
+    def initialize_history(self) -> Self:
+        """Begin a new history."""
+        self.history_ = History()
+        return self
+
+    def initialize_module(self) -> Self:
+        """Make the module, with the sizes that its class asks for."""
+        sizes = {}
+        if hasattr(self, "n_features_in_"):
+            sizes["n_features"] = self.n_features_in_
+        if self.classes is not None or "classes_inferred_" in self.__dict__:
+            sizes["n_classes"] = len(self.labels_)
+        self.module_ = made_module(self.module, self.get_params_for("module"), sizes)
+        return self
+
+    def initialize_criterion(self) -> Self:
+        """Make the criterion, returning one loss per row."""
+        counts = self.__dict__.get("class_counts_")
+        self.criterion_ = per_example_criterion(self.criterion, self.get_params_for("criterion"), counts)
+        return self
+
+    def initialize_optimizer(self, triggered_directly: bool | None = None) -> Self:
+        """Make the optimiser; fused where torch has a fused one and the user said nothing else."""
+        args, kwargs = self.get_params_for_optimizer("optimizer", self.get_all_learnable_params())
+        check_arguments("optimizer", self.optimizer, kwargs)
+        fused = fused_where_it_can_be(self.optimizer, kwargs, self.module_)
+        self.optimizer_ = self.optimizer(*args, **{**fused, **kwargs})
+        return self
+
+    def restart_optimizer(self) -> None:
+        """Begin with a new optimiser."""
+        with self._current_init_context("optimizer"):
+            self.initialize_optimizer()
+
+    def batch_options(self) -> dict[str, Any]:
+        """Return the parameters ``iterator_train__*`` with the batch size."""
+        return {"batch_size": self.batch_size, **self.get_params_for("iterator_train")}
+
+    def _floating_dtype(self) -> torch.dtype:
+        floating = (p.dtype for p in self.module_.parameters() if p.is_floating_point())
+        return next(floating, torch.float32)
+
+    # ---------------------------------------------------------------- predictions
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return bool(self.initialized_)
+
+    def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
+        """Yield the module's outputs batch by batch, as skorch does; rows in memory need no DataLoader."""
+        if is_dataset(X) or training:
+            yield from super().forward_iter(X, training=training, device=device)
+            return
+        x, _ = rows_of(X, self._columns(), owner=type(self).__name__, allow_nd=self.module is not None)
+        dtype = self._floating_dtype()
+        by_batch = cast_by_batch(x, dtype)
+        if not by_batch:
+            x = cast_like(x, dtype)
+        dummy = torch.zeros(n_rows_of(x), dtype=torch.int64, device=self.device)
+        size = max(PREDICTION_ROWS, self.get_params_for("iterator_valid").get("batch_size", self.batch_size))
+        self._set_training(False)
+        options = {"batch_size": size, "shuffle": False, "dtype": dtype if by_batch else None}
+        for batch in TensorBatches(x, dummy, None, torch.device(self.device), **options):
+            with torch.no_grad():
+                outputs = self.infer(batch.x)
+            yield tuple(o.to(device) for o in outputs) if isinstance(outputs, tuple) else outputs.to(device)
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Return the module's outputs for one batch, cast to the dtype of its parameters."""
+        return super().infer(
+            cast_like(to_tensor(x, device=self.device), self._floating_dtype()), **fit_params
+        )
+
+    def _outputs(self, X: Any) -> Tensor:
+        check_is_fitted(self)
+        parts = [out[0] if isinstance(out, tuple | list) else out for out in self.forward_iter(X)]
+        return torch.cat(parts)
+
+    def codes_of(self, outputs: Tensor) -> Tensor:
+        """Return the predicted class codes of outputs, shape (B,)."""
+        return predict.class_codes(outputs)
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features), torch.Tensor, mapping of arrays, or torch Dataset
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        outputs = self._outputs(X)
+        if self.predict_nonlinearity != "auto":
+            return self._get_predict_nonlinearity()(outputs).numpy()
+        return predict.probabilities(outputs, self).numpy()
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable label of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features), torch.Tensor, mapping of arrays, or torch Dataset
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        codes = self.codes_of(self._outputs(X)).numpy()
+        return self.classes_[codes]
+
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """Return the confidence in each class, as scikit-learn's linear classifiers do.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features), torch.Tensor, mapping of arrays, or torch Dataset
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) for two classes, else (n_rows, n_classes)
+            Two classes: the log-odds of the second, above 0 where it is predicted. More: the logits.
+        """
+        return predict.decision(self._outputs(X), self.criterion_).numpy()
+
+    def history_frame(self) -> pd.DataFrame:
+        """Return the training history as a DataFrame, one row per epoch.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_breast_cancer
+        >>> from skreweight import ReweightedClassifier
+        >>> X, y = load_breast_cancer(return_X_y=True)
+        >>> clf = ReweightedClassifier(weighting="absgd", warmup_epochs=1, max_epochs=1).fit(X / X.max(0), y)
+        >>> clf.history_frame()["stage"].tolist()
+        [1, 2]
+        """
+        check_is_fitted(self)
+        rows = [{k: v for k, v in row.items() if k != "batches"} for row in self.history_]
+        return pd.DataFrame(rows).set_index("epoch") if rows else pd.DataFrame()
+
+    # ---------------------------------------------------------------- files and pickles
+
+    def load_params(self, *args: Any, **kwargs: Any) -> None:
+        """Load what `save_params` stored; ``device="auto"`` stays what it is."""
+        requested = self.__dict__["device"]
+        super().load_params(*args, **kwargs)
+        if requested == "auto":
+            self.device = "auto"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickling; tensors on a GPU can be loaded without one."""
+        state = super().__getstate__()
+        state.pop("_answers_in_codes", None)  # a callback may pickle in the middle of training
+        state["requested_device"] = state["device"]
+        state["device"] = self.device
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a pickled state, on the CPU where the GPU it was trained on is missing."""
+        requested = state.pop("requested_device")
+        if requested == "auto" and not torch.cuda.is_available():
+            state["device"] = "cpu"
+        super().__setstate__(state)
+        if requested == "auto":
+            self.device = "auto"

@@ -1,0 +1,88 @@
+"""What ``save_params(f_weighting=...)`` stores: all that `partial_fit` needs to go on exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+_ARRAYS = ("class_counts", "validation_indices", "example_weights")
+
+
+class ResumeFile:
+    """State of training and what was learned of X and y, as plain values and tensors.
+
+    It holds nothing that ``torch.load(weights_only=True)`` refuses, so that loading runs no code. skorch sees in
+    it a component with a state dict.
+
+    Parameters
+    ----------
+    attributes : mutable mapping
+        The net's, for what was learned.
+    training : callable () -> dict
+        Returns the state of training.
+    load_training : callable (dict)
+        Takes it over.
+    in_training : bool
+        Whether training is under way: example weights are then still those of an earlier fit.
+    """
+
+    def __init__(
+        self,
+        attributes: MutableMapping[str, Any],
+        training: Callable[[], dict[str, Any]],
+        load_training: Callable[[Mapping[str, Any]], None],
+        *,
+        in_training: bool,
+    ) -> None:
+        self._attributes, self._in_training = attributes, in_training
+        self._training, self._load_training = training, load_training
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for saving."""
+        learned = _saved(self._attributes)
+        if self._in_training:
+            learned["example_weights"] = None
+        return {"training": self._training(), "learned": learned}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a saved state; nothing is, where it does not fit."""
+        self._load_training(state["training"])
+        self._attributes.update(learned(state))
+        figures = self._attributes.get("example_weights_")
+        stored = (state["training"]["weighting"] or {}).get("weights")
+        if stored is not None and figures is not None and len(stored) >= len(figures):
+            current = stored.detach().cpu().double().numpy()[: len(figures)]
+            self._attributes["example_weights_"] = np.where(np.isnan(figures), np.nan, current)
+
+
+def learned(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes that the saved estimator had learned of X and y: classes, columns, weights."""
+    saved = state["learned"]
+    found: dict[str, Any] = {f"{n}_": saved[n].cpu().numpy() for n in _ARRAYS if saved[n] is not None}
+    if saved["classes"] is not None:
+        found["classes_inferred_"] = np.asarray(saved["classes"], dtype=saved["classes_dtype"])
+    if saved["n_features_in"] is not None:
+        found["n_features_in_"] = saved["n_features_in"]
+    if saved["feature_names_in"] is not None:
+        found["feature_names_in_"] = np.asarray(saved["feature_names_in"], dtype=object)
+    return found
+
+
+def _saved(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    classes, columns = attributes.get("classes_inferred_"), attributes.get("feature_names_in_")
+    arrays = {name: attributes.get(f"{name}_") for name in _ARRAYS}
+    return {
+        "classes": None if classes is None else _plain_list(classes),
+        "classes_dtype": None if classes is None else classes.dtype.str,
+        "n_features_in": attributes.get("n_features_in_"),
+        "feature_names_in": None if columns is None else _plain_list(columns),
+        **{name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()},
+    }
+
+
+def _plain_list(array: NDArray[Any]) -> list[Any]:
+    return [value.item() if isinstance(value, np.generic) else value for value in array.tolist()]

@@ -1,0 +1,1 @@
+"""One run of stages; knows no estimator and no skorch."""

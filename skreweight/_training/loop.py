@@ -1,0 +1,190 @@
+"""The epochs that are left, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from skreweight._rows.batches import Batch
+from skreweight._training.diagnostics import Figure, figure
+from skreweight._training.guard import Guard
+from skreweight._training.keep_best import Judgement
+from skreweight._training.stage import Stage
+from skreweight._training.state import TrainingState
+from skreweight._training.step import Outcome
+
+
+class Listener(Protocol):
+    """Who is told of a training's course.
+
+    Attributes
+    ----------
+    wants_batches, wants_validation, wants_gradients : bool
+        Whether it listens to each batch of training rows, to the judgement on the validation rows, to the
+        gradients of each step: all of these may cost a host read.
+    """
+
+    wants_batches: bool
+    wants_validation: bool
+    wants_gradients: bool
+
+    def stage_begins(self, stage: Stage) -> None:
+        """A stage other than the first begins; where it wants a fresh optimiser, now is the time to make it."""
+        ...
+
+    def epoch_begins(self, stage: Stage) -> None:
+        """An epoch begins; what is changed here holds for it."""
+        ...
+
+    def batch_begins(self, batch: Batch) -> None:
+        """A step on the batch is about to be taken."""
+        ...
+
+    def gradients(self, batch: Batch) -> None:
+        """The batch's gradients stand in the parameters."""
+        ...
+
+    def batch_ends(self, batch: Batch, outcome: Outcome) -> None:
+        """A step was taken."""
+        ...
+
+    def judged(self, judgement: Judgement) -> None:
+        """The network was tried on the validation rows."""
+        ...
+
+    def figures(self, values: Mapping[str, Figure]) -> None:
+        """What the epoch has come to, in several calls: for K members a list of K."""
+        ...
+
+    def epoch_ends(self) -> bool:
+        """An epoch is behind; return whether its stage is to end."""
+        ...
+
+    def interrupted(self) -> None:
+        """Ctrl-C came: the epoch, if one was begun, is not finished."""
+        ...
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch is made of.
+
+    Attributes
+    ----------
+    stage : Stage
+    stage_ends : int
+        Epochs behind once the stage is; is_last : whether no other stage follows.
+    step : callable (Batch) -> Outcome
+    batches : iterable of Batch
+    device : torch.device
+    guard : Guard
+    weights : torch.Tensor of shape (*M, N), float64, or None
+        Where the weight of each row is written, such that 1 is what a row weighs in a plain mean.
+    judge : callable () -> Judgement, or None without validation rows
+    keep_if_best : callable (Judgement)
+    diagnose : callable () -> figures, or None where nobody asked for them
+    """
+
+    stage: Stage
+    stage_ends: int
+    is_last: bool
+    step: Callable[[Batch], Outcome]
+    batches: Iterable[Batch]
+    device: torch.device
+    guard: Guard
+    weights: Tensor | None
+    judge: Callable[[], Judgement] | None
+    keep_if_best: Callable[[Judgement], None]
+    diagnose: Callable[[], Mapping[str, Figure]] | None
+
+
+class Loop:
+    """Trains epoch by epoch, from wherever training has come to.
+
+    Parameters
+    ----------
+    state : TrainingState
+    listener : Listener
+    present_stage : callable () -> (Stage, bool)
+        The stage of the next epoch, and whether it begins there after another one.
+    next_epoch : callable () -> Epoch
+        Asked once the listener has heard that an epoch begins.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        listener: Listener,
+        present_stage: Callable[[], tuple[Stage, bool]],
+        next_epoch: Callable[[], Epoch],
+    ) -> None:
+        self._state, self._listener = state, listener
+        self._present_stage, self._next_epoch = present_stage, next_epoch
+
+    def train(self, n_epochs: int) -> None:
+        """Train for as many epochs, or until the listener ends the last stage."""
+        state, listener = self._state, self._listener
+        last = state.epochs_done + n_epochs
+        while state.epochs_done < last:
+            stage, begins = self._present_stage()
+            if begins:
+                listener.stage_begins(stage)
+            listener.epoch_begins(stage)
+            epoch = self._next_epoch()
+            self._run_epoch(epoch)
+            state.epochs_done += 1
+            if listener.epoch_ends():
+                if epoch.is_last:
+                    return
+                state.epochs_done = epoch.stage_ends
+
+    def _run_epoch(self, epoch: Epoch) -> None:
+        listener, step, weights = self._listener, epoch.step, epoch.weights
+        tells = listener.wants_batches
+        judge = epoch.judge if epoch.stage.keep_best == "step" else None
+        total = torch.zeros(1, device=epoch.device)
+        n_batches = n_rows = 0
+        for batch in epoch.batches:
+            if tells:
+                listener.batch_begins(batch)
+            outcome = step(batch)
+            size = batch.rows.shape[-1]
+            n_batches += 1
+            if outcome.taken:
+                total = torch.add(total, outcome.loss, alpha=size)
+                n_rows += size
+            if weights is not None:
+                weights.scatter_(-1, batch.rows, (outcome.weights * size).to(weights.dtype))
+            if tells:
+                listener.batch_ends(batch, outcome)
+            if judge is not None:
+                epoch.keep_if_best(judge())
+        if n_batches == 0:
+            raise ValueError(
+                "The epoch had no batch: an empty batch_sampler, or drop_last=True with fewer training rows than "
+                "batch_size."
+            )
+        self._finish_epoch(epoch, total / max(1, n_rows), n_batches)
+
+    def _finish_epoch(self, epoch: Epoch, mean_loss: Tensor, n_batches: int) -> None:
+        """The one place where an epoch's figures come to the host."""
+        listener = self._listener
+        listener.figures(
+            {"stage": epoch.stage.number, "train_batch_count": n_batches, "train_loss": figure(mean_loss)}
+        )
+        skipped = epoch.guard.finish_epoch()
+        if epoch.guard.policy == "skip":
+            listener.figures({"n_skipped": skipped})
+        if epoch.judge is not None:
+            judgement = epoch.judge()
+            if listener.wants_validation:
+                listener.judged(judgement)
+            listener.figures({"valid_loss": figure(judgement.loss), "valid_acc": figure(judgement.accuracy)})
+            if epoch.stage.keep_best == "epoch":
+                epoch.keep_if_best(judgement)
+        if epoch.diagnose is not None:
+            listener.figures(epoch.diagnose())

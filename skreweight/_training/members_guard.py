@@ -1,0 +1,100 @@
+"""Optimiser steps of K networks at once, of which one that diverges does not take the others along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from skreweight._training.guard import NonFiniteError
+from skreweight.core.members import over
+from skreweight.core.model import Model
+
+
+class MembersGuard:
+    """Steps an optimiser; a member whose loss or gradient is not finite stays at its last good step from then on.
+
+    One flag is read per batch, as for single networks whose optimiser is not fused.
+
+    Parameters
+    ----------
+    model : Model
+        K networks.
+    optimizer : torch.optim.Optimizer
+
+    Attributes
+    ----------
+    policy : str
+        Always ``"raise"``: the composition of the members is told by `failed`.
+    failed : torch.Tensor of shape (K, 1), int64
+        The batch, counted from 1 over all epochs, in which a member failed; 0 for those that have not.
+    """
+
+    policy = "raise"
+
+    def __init__(self, model: Model, optimizer: Optimizer) -> None:
+        self._model, self._optimizer = model, optimizer
+        device = model.parameters[0].device
+        self.failed = torch.zeros(*model.shape, 1, dtype=torch.int64, device=device)
+        self._kept: dict[str, Tensor] = {}
+        self._buffers: list[Tensor] = []
+        self._n_steps = 0
+
+    @property
+    def halted(self) -> Tensor | None:
+        """None: what follows a step concerns members that failed as little as the step itself."""
+        return None
+
+    def before_forward(self) -> None:
+        """Remember the buffers that a forward pass in training mode changes."""
+        self._buffers = [b.clone() for b in self._model.buffers.values()]
+
+    @torch.no_grad()
+    def step(self, loss: Tensor, closure: Any = None) -> bool:
+        """Step the optimiser; take note of members for which that cannot be."""
+        self._n_steps += 1
+        finite = loss.isfinite()
+        gradients = [p.grad for p in self._model.parameters if p.grad is not None]
+        for gradient in gradients:
+            largest = torch.linalg.vector_norm(gradient.flatten(1), ord=torch.inf, dim=-1, keepdim=True)
+            finite = finite & largest.isfinite()
+        if not bool(finite.all()):
+            self._set_aside(~finite, gradients)
+        self._optimizer.step(closure)
+        return True
+
+    def _set_aside(self, bad: Tensor, gradients: list[Tensor]) -> None:
+        """Keep the parameters of members that fail now, and let zeros be trained in their place."""
+        new = bad & (self.failed == 0)
+        self.failed = torch.where(new, self._n_steps, self.failed)
+        state = self._model.state()
+        before = dict(zip(self._model.buffers, self._buffers, strict=True))
+        for name, tensor in state.items():
+            kept = self._kept.setdefault(name, torch.zeros_like(tensor))
+            torch.where(over(new, tensor), before.get(name, tensor), kept, out=kept)
+            if name in self._model.names:
+                tensor.masked_fill_(over(new, tensor), 0.0)
+        for gradient in gradients:
+            gradient.masked_fill_(over(bad, gradient), 0.0)
+
+    @torch.no_grad()
+    def release(self) -> None:
+        """Give members that failed the parameters of their last good step back."""
+        state, failed = self._model.state(), self.failed > 0
+        for name, kept in self._kept.items():
+            state[name].copy_(torch.where(over(failed, kept), kept, state[name]))
+        self._kept = {}
+
+    def finish_epoch(self) -> int:
+        """Return 0: no batch is skipped.
+
+        Raises
+        ------
+        NonFiniteError
+            Where no member is left.
+        """
+        if bool((self.failed > 0).all()):
+            raise NonFiniteError(int(self.failed.max()))
+        return 0

@@ -1,0 +1,106 @@
+"""What a stage of training is, and what a whole run of stages needs to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+
+from skreweight.core.example_loss import ExampleLoss
+from skreweight.core.model import Model
+from skreweight.weighting import Weighting
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: so many epochs with one weighting.
+
+    Attributes
+    ----------
+    number : int
+        1 or 2, as the history names it.
+    n_epochs : int
+    weighting : Weighting
+    loss : ExampleLoss
+        Of the training rows, class weights included.
+    rows : {"training", "validation"}
+        What the mini-batches are drawn from. Validation rows are balanced as they are: class weights and sample
+        weights are left out for them, and the penalty of L_val is part of the loss.
+    fresh_optimizer : bool
+        Whether it begins with a new optimiser.
+    keep_best : {"epoch", "step"} or None
+        How often the parameters are compared with the best ones on the validation rows; None: never.
+    """
+
+    number: int
+    n_epochs: int
+    weighting: Weighting
+    loss: ExampleLoss
+    rows: Literal["training", "validation"] = "training"
+    fresh_optimizer: bool = False
+    keep_best: Literal["epoch", "step"] | None = None
+
+
+def stage_at(stages: Sequence[Stage], epochs_done: int) -> tuple[Stage, int, int]:
+    """Return the stage that the next epoch belongs to, and the epochs before it begins and ends.
+
+    What comes after all of them belongs to the last.
+    """
+    first = 0
+    for stage in stages:
+        if epochs_done < first + stage.n_epochs:
+            break
+        if stage is not stages[-1]:
+            first += stage.n_epochs
+    return stage, first, first + stage.n_epochs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained, and how.
+
+    Asked for anew at the begin of every epoch, so that whatever a callback changes is taken up there.
+
+    Attributes
+    ----------
+    model, optimizer : Model, torch.optim.Optimizer
+        On the device of the rows.
+    stages : sequence of Stage
+    plain_loss : ExampleLoss
+        Without class weights, for the validation rows.
+    codes_of : callable (outputs of shape (n, ...)) -> class codes of shape (n,)
+    labels : ndarray of shape (C,)
+        Names of the classes in the diagnostics.
+    batches : mapping
+        ``batch_size``, ``shuffle`` and so on.
+    loader : callable or None
+        The user's own loader of training rows.
+    validation_batch_size : int or None
+        How many validation rows stand for all in each step.
+    on_nonfinite : {"raise", "skip"}
+    autocast : torch.dtype or None
+        Precision of the forward passes that need no products of gradients; None: that of the module.
+    diagnostics : bool
+        Whether figures of the weights are collected from stage 2 on.
+    trusts_products : bool
+        Whether fast products of gradients are used without being compared with slow ones first.
+    """
+
+    model: Model
+    optimizer: Optimizer
+    stages: Sequence[Stage]
+    plain_loss: ExampleLoss
+    codes_of: Callable[[Tensor], Tensor]
+    labels: NDArray[Any]
+    batches: Mapping[str, Any] = field(default_factory=dict)
+    loader: Any = None
+    validation_batch_size: int | None = None
+    on_nonfinite: str = "raise"
+    autocast: torch.dtype | None = None
+    diagnostics: bool = False
+    trusts_products: bool = False

@@ -1,0 +1,179 @@
+"""How far training has come: all that a checkpoint needs besides parameters and optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skreweight._training.keep_best import BestParameters, write
+from skreweight.core.model import Model
+from skreweight.core.random_state import random_state_of, set_random_state
+from skreweight.weighting import Weighting
+
+
+class TrainingState:
+    """Epochs done, the random state, the best parameters so far, and the state of the weighting.
+
+    Parameters
+    ----------
+    seed : int
+    weighting : Weighting or None, default=None
+        The object in stage 2, whose ``state_`` is saved and loaded with the rest.
+    members : sequence of K int, default=()
+        Seeds of K networks trained at once: each draws the orders of its rows from a generator of its own.
+        Empty for one network, which draws all from torch's global generators.
+
+    Attributes
+    ----------
+    seed : int
+        Drawn once per fit; decides which rows are carved for validation.
+    epochs_done : int
+        Epochs of all stages that were finished.
+    best : BestParameters
+    last : dict of str to torch.Tensor
+        What training goes on with, where the best parameters took its place in the module; else empty.
+    random_state : dict of str to torch.Tensor
+        States of the global generators from which training goes on.
+    members_random_state : list of K torch.Tensor
+        States of the members' generators; empty before training begins.
+    schedules : dict of str to dict
+        Loaded states of learning-rate schedules, until training begins.
+    """
+
+    def __init__(self, seed: int, weighting: Weighting | None = None, members: Sequence[int] = ()) -> None:
+        self.seed = seed
+        self.weighting = weighting
+        self.members = tuple(members)
+        self.epochs_done = 0
+        self.best = BestParameters()
+        self.last: dict[str, Tensor] = {}
+        self.random_state: dict[str, Tensor] = {}
+        self.members_random_state: list[Tensor] = []
+        self.schedules: dict[str, dict[str, Any]] = {}
+        self._drawing_on: tuple[list[Tensor], list[torch.Generator]] | None = None
+
+    def start_over(self) -> None:
+        """Begin at the first epoch again, for a new module; the random state goes on."""
+        self.epochs_done = 0
+        self.best, self.last, self.schedules = BestParameters(), {}, {}
+
+    def epochs_to_go(self, n_all: int, n_more: int) -> int:
+        """Return how many epochs are left of `n_all`, or `n_more` if none is.
+
+        In the latter case a new search for the best parameters begins: the validation rows may be others.
+        """
+        left = n_all - self.epochs_done
+        if left > 0:
+            return left
+        self.best, self.last = BestParameters(), {}
+        return n_more
+
+    def go_on(self, model: Model) -> None:
+        """Put the parameters that training stopped at into the model, unless it was given others since."""
+        if self.last:
+            if self.best.held_by(model):
+                write(self.last, model)
+            else:
+                self.best = BestParameters()
+        self.last = {}
+
+    def settle(self, model: Model) -> None:
+        """Put the best parameters into the model, if there are any, and remember its own."""
+        if self.best.tensors:
+            self.last = {name: t.clone() for name, t in model.state().items()}
+            write(self.best.tensors, model)
+
+    @contextmanager
+    def generators(self, device: torch.device) -> Iterator[list[torch.Generator] | None]:
+        """Context in which torch's global generators are this state's; afterwards they are as they were.
+
+        Inside of itself it does nothing. Yields the members' generators, or None for one network.
+        """
+        if self._drawing_on is not None:
+            yield self._drawing_on[1] or None
+            return
+        devices = [device] if device.type == "cuda" else []
+        own = [torch.Generator(device).manual_seed(seed) for seed in self.members]
+        for generator, state in zip(own, self.members_random_state, strict=False):
+            generator.set_state(state)
+        with torch.random.fork_rng(devices):
+            if self.random_state:
+                set_random_state(self.random_state)
+            else:
+                torch.manual_seed(self.seed)
+            self._drawing_on = [torch.empty(0, device=device)], own
+            try:
+                yield own or None
+            finally:
+                self._keep_generators()
+                self._drawing_on = None
+
+    def _keep_generators(self) -> None:
+        if self._drawing_on is not None:
+            probe, own = self._drawing_on
+            self.random_state = random_state_of(probe)
+            self.members_random_state = [generator.get_state() for generator in own]
+
+    def state_dict(self, schedules: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+        """Return what a checkpoint stores, in the middle of training as well: plain values and tensors only.
+
+        Parameters
+        ----------
+        schedules : mapping of str to dict or None, default=None
+            States of the learning-rate schedules that run at present.
+        """
+        self._keep_generators()
+        started = self.weighting is not None and hasattr(self.weighting, "state_")
+        return {
+            "seed": self.seed,
+            "members": list(self.members),
+            "epochs_done": self.epochs_done,
+            "random_state": dict(self.random_state),
+            "members_random_state": list(self.members_random_state),
+            "best": self.best.state_dict(),
+            "last": dict(self.last),
+            "schedules": {**(schedules or {}), **self.schedules},
+            "method": type(self.weighting).__name__,
+            "weighting": self.weighting.state_dict() if started and self.weighting is not None else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+        """Take over what a checkpoint stored.
+
+        Parameters
+        ----------
+        state : mapping
+        device : torch.device or str, default="cpu"
+            Where the weighting's state goes.
+
+        Raises
+        ------
+        ValueError
+            Where it is that of another method.
+        """
+        method = type(self.weighting).__name__
+        if state["method"] != method:
+            raise ValueError(
+                f"The file holds the state of weighting {state['method']}, the estimator has {method}: "
+                "set weighting to the one that was saved."
+            )
+        if self.weighting is not None and state["weighting"] is not None:
+            self.weighting.load_state_dict({k: v.to(device) for k, v in state["weighting"].items()})
+        self.seed, self.members = state["seed"], tuple(state["members"])
+        self.epochs_done = state["epochs_done"]
+        # Generator states live on the host, wherever the checkpoint was mapped to.
+        self.random_state = {name: s.cpu() for name, s in state["random_state"].items()}
+        self.members_random_state = [s.cpu() for s in state["members_random_state"]]
+        self.best = BestParameters()
+        self.best.load_state_dict(state["best"])
+        self.last = dict(state["last"])
+        self.schedules = dict(state["schedules"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickling, which may come in the middle of training."""
+        self._keep_generators()
+        return {**self.__dict__, "_drawing_on": None}

@@ -30,7 +30,7 @@ def frame_of(X: Any, estimator: Any) -> pd.DataFrame:
         frame = pd.DataFrame({name: _from_polars(X[name], polars) for name in X.columns})
     elif isinstance(X, pd.DataFrame):
         frame = X
-    elif hasattr(X, "to_pandas") and not hasattr(X, "__array_interface__"):
+    elif hasattr(X, "to_pandas") and hasattr(X, "columns"):
         frame = X.to_pandas()
     else:
         if not sparse.issparse(X) and not hasattr(X, "dtype"):

@@ -41,7 +41,13 @@ class Column:
         kind = _kind_of(series, name)
         if kind != "date":
             return cls(name, kind)
-        return cls(name, kind, cls(name, kind)._dates(series).dt.tz)
+        try:
+            return cls(name, kind, cls._dates(series).dt.tz)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Column {name!r} holds dates that pandas cannot read, got {_shown(series)} and others: convert it "
+                "with pandas.to_datetime, which can make gaps of those that are none."
+            ) from error
 
     def values(self, series: pd.Series, estimator_name: str) -> NDArray[Any]:
         """Return the values, also of a column that holds something else than in `fit`, where they can be read."""

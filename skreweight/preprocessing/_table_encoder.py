@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from skreweight.preprocessing._date_parts import PARTS, DateParts
 from skreweight.preprocessing._frames import frame_of
-from skreweight.preprocessing._kinds import Column, Kind
+from skreweight.preprocessing._kinds import Column
 from skreweight.preprocessing._many_levels import NAMES, encoder_of_many_levels
 
 
@@ -40,10 +40,11 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     ====================== ===============================================================================
 
     Columns without any value are left out with a warning; what does not vary over the rows of `fit` is left out.
-    Columns of dtype ``category`` are categories, also where their levels are numbers; strings that are all ISO
-    dates (2024-05-17, 2024-05-17 08:30) are dates; columns of mixed types are categories of the values' text.
-    Levels that `fit` did not see are no error: they get 0 in every column of a level (or count as one of the
-    rare levels, or as the mean target). Neither are gaps in columns where `fit` saw none.
+    Columns of dtype ``category`` are categories, also where their levels are numbers. Strings that are all ISO
+    dates (2024-05-17, 2024-05-17 08:30) are dates. Columns of mixed types are categories of the values' text, and
+    so are numbers written as text (`pandas.to_numeric` makes numbers of them). Levels that `fit` did not see are
+    no error: they get 0 in every column of a level (or count as one of the rare levels, or as the mean target).
+    Neither are gaps in columns where `fit` saw none.
 
     The result has columns of more than two values first, those of two values last, both in the order of the kinds
     above, so that a network can embed the first ``n_numeric_`` of them
@@ -189,10 +190,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         ValueError
             For other columns than in `fit`, and for values that its kind of column cannot have.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "n_numeric_")
         frame = frame_of(X, self)
         validate_data(self, X, reset=False, skip_check_array=True)
-        return self._result(self._encoder.transform(self._typed(frame)))
+        return self._result(self._encoder.transform(self._typed(frame, self._columns)))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the columns of the result.
@@ -209,7 +210,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             ``<column>_<class>``, ``<column>_<part>``, and ``missingindicator_<column>``; where two would be called the
             same, both have the step's name before them.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "n_numeric_")
         names = self._encoder.get_feature_names_out(_check_feature_names_in(self, input_features))
         full = [str(names[k]) for k in self._order]
         short = [name.split("__", 1)[1] for name in full]
@@ -224,99 +225,94 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         frame = frame_of(X, self)
         validate_data(self, X, reset=True, skip_check_array=True)
         names = _check_feature_names_in(self)
-        self._columns = [
+        columns = [
             Column.of(series, str(name)) for name, (_, series) in zip(names, frame.items(), strict=True)
         ]
-        self.kinds_ = {column.name: column.kind for column in self._columns}
-        self._warn_of_empty_columns()
-        typed = self._typed(frame)
-        self._encoder = self._new_encoder(typed, y)
+        groups = self._grouped(columns, typed := self._typed(frame, columns))
+        if groups["empty"]:
+            warnings.warn(
+                f"{_named(columns, groups['empty'])} without any value in fit: left out.",
+                UserWarning,
+                stacklevel=4,
+            )
+        if groups["many"] and self.high_cardinality == "target":
+            if y is None:
+                raise ValueError(
+                    f"{_named(columns, groups['many'])} with more than {self.max_onehot} levels, encoded by the mean "
+                    'target of each: give y, or choose high_cardinality="frequent", "text" or "drop".'
+                )
+            y = column_or_1d(y)
+            check_consistent_length(frame, y)
+
+        encoder = self._new_encoder(groups, y)
         with warnings.catch_warnings():
             # of a class with one row, which no folds can share out
             warnings.filterwarnings("ignore", message="The least populated class in y")
-            encoded = self._encoder.fit_transform(typed, y)
-        self._order, self.n_numeric_ = _numbers_first(encoded)
-        if len(self._order) == 0:
+            encoded = encoder.fit_transform(typed, y)
+        order, n_numeric = _numbers_first(encoded)
+        if len(order) == 0:
             raise ValueError(
                 f"No column of X varies over its rows (n_samples={len(frame)}), so there is nothing to encode: give "
                 "more rows or other columns."
             )
+        self._columns, self._encoder, self._order = columns, encoder, order
+        self.kinds_ = {column.name: column.kind for column in columns}
+        self.n_numeric_ = n_numeric
         return encoded
 
     def _check_parameters(self) -> None:
-        unknown = [part for part in self.dates if part not in PARTS]
-        if isinstance(self.dates, str) or unknown:
+        if any(part not in PARTS for part in self.dates):
             raise ValueError(
                 f"dates must be a sequence of parts among {', '.join(PARTS)}, got {self.dates!r}."
             )
         if np.dtype(self.dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype!r}.")
 
-    def _warn_of_empty_columns(self) -> None:
-        empty = self._of_kind("empty")
-        if empty:
-            warnings.warn(
-                f"{self._named(empty)} without any value in fit: left out.", UserWarning, stacklevel=4
-            )
-
-    def _typed(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def _typed(self, frame: pd.DataFrame, columns: list[Column]) -> pd.DataFrame:
         """Return floats and strings, with NaN for gaps; the columns are called 0, 1, ...."""
         name = type(self).__name__
         typed = [
-            column.values(series, name)
-            for column, (_, series) in zip(self._columns, frame.items(), strict=True)
+            column.values(series, name) for column, (_, series) in zip(columns, frame.items(), strict=True)
         ]
-        return pd.DataFrame(dict(enumerate(typed)), copy=False)
+        return pd.DataFrame(dict(enumerate(typed)))
 
-    def _new_encoder(self, typed: pd.DataFrame, y: Any) -> ColumnTransformer:
-        levels = {k: typed[k].nunique() for k in self._of_kind("category")}
-        few = [k for k, n in levels.items() if n <= self.max_onehot]
-        many = [k for k, n in levels.items() if n > self.max_onehot]
-        if self.high_cardinality in ("target", "frequent"):
-            many = [k for k in many if levels[k] < typed[k].count()]
-        dates = self._of_kind("date") if len(self.dates) > 0 else []
-        encoder = "drop" if not many else self._encoder_of(many, y, len(typed))
+    def _grouped(self, columns: list[Column], typed: pd.DataFrame) -> dict[str, list[int]]:
+        """Return the columns by what becomes of them."""
+        groups: dict[str, list[int]] = {
+            name: [] for name in ("number", "boolean", "date", "few", "many", "empty")
+        }
+        for k, column in enumerate(columns):
+            if column.kind == "category":
+                n_levels = typed[k].nunique()
+                told_apart_by_text = self.high_cardinality not in ("target", "frequent")
+                if n_levels <= self.max_onehot:
+                    groups["few"].append(k)
+                elif told_apart_by_text or n_levels < typed[k].count():
+                    groups["many"].append(k)
+            else:
+                groups["number" if column.kind == "duration" else column.kind].append(k)
+        return groups
+
+    def _new_encoder(self, groups: dict[str, list[int]], y: Any) -> ColumnTransformer:
+        dates = groups["date"] if len(self.dates) > 0 else []
+        many: Any = "drop"
+        if groups["many"]:
+            many = encoder_of_many_levels(self.high_cardinality, self.max_onehot, y, self.random_state)
         return ColumnTransformer(
             [
-                (
-                    "number",
-                    SimpleImputer(strategy="median", add_indicator=True),
-                    self._of_kind("number", "duration"),
-                ),
+                ("number", SimpleImputer(strategy="median", add_indicator=True), groups["number"]),
                 (
                     "date",
                     make_pipeline(DateParts(tuple(self.dates)), SimpleImputer(strategy="median")),
                     dates,
                 ),
-                ("many", encoder, many),
-                (
-                    "boolean",
-                    SimpleImputer(strategy="most_frequent", add_indicator=True),
-                    self._of_kind("boolean"),
-                ),
-                ("level", OneHotEncoder(handle_unknown="ignore", sparse_output=False), few),
+                ("many", many, groups["many"]),
+                ("boolean", SimpleImputer(strategy="most_frequent", add_indicator=True), groups["boolean"]),
+                ("level", OneHotEncoder(handle_unknown="ignore", sparse_output=False), groups["few"]),
                 ("gap", MissingIndicator(error_on_new=False), dates),
             ],
             sparse_threshold=0,
         ).set_output(transform="default")
-
-    def _encoder_of(self, many: list[int], y: Any, n_rows: int) -> Any:
-        if self.high_cardinality == "target":
-            if y is None:
-                raise ValueError(
-                    f"{self._named(many)} with more than {self.max_onehot} levels, which are encoded by their mean "
-                    'target: give y, or choose high_cardinality="frequent", "text" or "drop".'
-                )
-            y = column_or_1d(y)
-            check_consistent_length(np.empty(n_rows), y)
-        return encoder_of_many_levels(self.high_cardinality, self.max_onehot, y, self.random_state)
-
-    def _of_kind(self, *kinds: Kind) -> list[int]:
-        return [k for k, column in enumerate(self._columns) if column.kind in kinds]
-
-    def _named(self, columns: list[int]) -> str:
-        names = [repr(self._columns[k].name) for k in columns]
-        return f"Column {names[0]}" if len(names) == 1 else f"Columns {', '.join(names)}"
 
     def _result(self, encoded: NDArray[np.float64]) -> NDArray[np.floating]:
         with np.errstate(over="ignore"):
@@ -345,3 +341,8 @@ def _numbers_first(encoded: NDArray[np.float64]) -> tuple[NDArray[np.intp], int]
     is_binary = ((encoded == low) | (encoded == high)).all(axis=0)
     numbers, binary = np.flatnonzero(~is_binary), np.flatnonzero(is_binary & (low < high))
     return np.concatenate([numbers, binary]), len(numbers)
+
+
+def _named(columns: list[Column], which: list[int]) -> str:
+    names = ", ".join(repr(columns[k].name) for k in which)
+    return f"Column{'s' if len(which) > 1 else ''} {names}"

@@ -1,4 +1,4 @@
-"""Whatever holds a table, as a pandas frame with numbers for column names."""
+"""Whatever holds a table, as a pandas frame."""
 
 import sys
 from collections import Counter
@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 
 
 def frame_of(X: Any, estimator: Any) -> pd.DataFrame:
-    """Return X as a DataFrame whose columns are called 0, 1, ....
+    """Return X as a DataFrame; without column names they are 0, 1, ....
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def frame_of(X: Any, estimator: Any) -> pd.DataFrame:
                 f"Column {name!r} is sparse, but dense data is required: give X.sparse.to_dense() where all columns "
                 "are sparse, or convert this one by .sparse.to_dense()."
             )
-    return frame.set_axis(range(frame.shape[1]), axis=1)
+    return frame
 
 
 def _from_polars(series: Any, polars: Any) -> Any:

@@ -192,7 +192,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "n_numeric_")
         frame = frame_of(X, self)
-        validate_data(self, X, reset=False, skip_check_array=True)
+        validate_data(self, frame, reset=False, skip_check_array=True)
         return self._result(self._encoder.transform(self._typed(frame, self._columns)))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
@@ -223,7 +223,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self._validate_params()
         self._check_parameters()
         frame = frame_of(X, self)
-        validate_data(self, X, reset=True, skip_check_array=True)
+        validate_data(self, frame, reset=True, skip_check_array=True)
         names = _check_feature_names_in(self)
         columns = [
             Column.of(series, str(name)) for name, (_, series) in zip(names, frame.items(), strict=True)

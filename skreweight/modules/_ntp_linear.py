@@ -62,7 +62,7 @@ class NTPLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., B, out_features) for x of shape (..., B, in_features)."""
-        return (x @ self.weight.mT) * (1 / math.sqrt(self.in_features)) + self.bias.unsqueeze(-2)
+        return torch.add(self.bias.unsqueeze(-2), x @ self.weight.mT, alpha=1 / math.sqrt(self.in_features))
 
     def extra_repr(self) -> str:
         """Return what `repr` shows between the parentheses."""

@@ -233,7 +233,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             warnings.warn(
                 f"{_named(columns, groups['empty'])} without any value in fit: left out.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
         if groups["many"] and self.high_cardinality == "target":
             if y is None:

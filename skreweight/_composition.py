@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from skreweight._listener import SkorchListener
 from skreweight._net.base import SkorchClassifier
@@ -20,7 +21,7 @@ from skreweight._training.run import Run
 from skreweight._training.stage import Plan, Stage
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
-from skreweight.weighting import NoWeighting
+from skreweight.weighting import NoWeighting, Weighting
 
 
 def train(
@@ -48,18 +49,31 @@ def train(
         Whether every class must have a row to train on.
     """
     with _undone_on_error(net):
-        net._check_parameters()
-        if not goes_on:
-            net.progress_ = net._new_state()
-        given, learned = _prepared(net, data, learns, classes, every_class)
-        net._learn(learned)
-        if not goes_on:
-            net._initialize_components()
+        given = begun(net, *data, goes_on=goes_on, learns=learns, classes=classes, every_class=every_class)
         rows = given.on(torch.device(net.device), net._floating_dtype())
         if not goes_on:
             _run(net, given, rows, *data[:2])
     if goes_on:
         _run(net, given, rows, *data[:2])
+
+
+def begun(
+    net: SkorchClassifier,
+    *data: Any,
+    goes_on: bool = False,
+    learns: bool = True,
+    classes: Any = None,
+    every_class: bool = True,
+) -> Given:
+    """Check parameters and data, learn what is to be learned of them, make the components; parameters as in `train`."""
+    net._check_parameters()
+    if not goes_on:
+        net.progress_ = net._new_state()
+    given, learned = _prepared(net, data, learns, classes, every_class)
+    net._learn(learned)
+    if not goes_on:
+        net._initialize_components()
+    return given
 
 
 @contextmanager
@@ -133,25 +147,45 @@ def _begin(net: SkorchClassifier, X: Any, y: Any) -> None:
 def _plan(net: SkorchClassifier) -> Plan:
     """What is to be trained, as parameters and components are now."""
     plain = loss = ExampleLoss(net.criterion_)
-    dtype = net._floating_dtype()
     if net.class_weight is not None:
         scale = class_weight_vector(net.class_weight, net.class_counts_, net.labels_)
-        loss = ExampleLoss(net.criterion_, scale.to(torch.device(net.device), dtype))
+        loss = ExampleLoss(net.criterion_, scale.to(torch.device(net.device), net._floating_dtype()))
+    return plan_of(net, Model(net.module_), net.optimizer_, net.weighting_, plain, loss)
+
+
+def plan_of(
+    net: SkorchClassifier,
+    model: Model,
+    optimizer: Optimizer,
+    weighting: Weighting,
+    plain: ExampleLoss,
+    loss: ExampleLoss,
+) -> Plan:
+    """Return the plan that an estimator's parameters make of components, its own or those of a pack.
+
+    Parameters
+    ----------
+    net : ReweightedClassifier
+    model, optimizer, weighting
+        What is trained, by what, with what in stage 2.
+    plain, loss : ExampleLoss
+        Without and with class weights.
+    """
     stages = [
         Stage(1, net.warmup_epochs, NoWeighting(), plain if net.defer_class_weight else loss),
         Stage(
             2,
             net.max_epochs,
-            net.weighting_,
+            weighting,
             loss,
             fresh_optimizer=net.restart_stage_two,
             keep_best=net.keep_best if net.keep_best in ("epoch", "step") else None,
         ),
     ]
     return Plan(
-        Model(net.module_),
-        net.optimizer_,
-        net.weighting_.plan(stages),
+        model,
+        optimizer,
+        weighting.plan(stages),
         plain,
         codes_of=net.codes_of,
         labels=net.labels_,

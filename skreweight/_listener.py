@@ -10,6 +10,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.dataset import Dataset as SkorchDataset
+from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
@@ -96,14 +97,7 @@ class SkorchListener:
 
     def figures(self, values: Mapping[str, Figure]) -> None:
         """Record figures of the epoch."""
-        history = self._net.history
-        if not history[-1]["batches"]:
-            history.new_batch()  # skorch's Checkpoint looks for the last batch, whatever stands in it
-        for name, value in values.items():
-            past = [row[name] for row in history[:-1] if name in row]
-            history.record(name, value)
-            if name in BEST:
-                history.record(f"{name}_best", all(BEST[name] * value < BEST[name] * old for old in past))
+        record(self._net.history, values)
         if values.get("n_skipped"):
             self._warn_of_skipped(values["n_skipped"])
 
@@ -133,6 +127,17 @@ class SkorchListener:
         """Take an epoch that was not finished out of the history: it begins again with the next training."""
         if self._net.history and "stage" not in self._net.history[-1]:
             del self._net.history[-1]
+
+
+def record(history: History, values: Mapping[str, Figure]) -> None:
+    """Write figures of the present epoch into a history, with a note where one is the best so far."""
+    if not history[-1]["batches"]:
+        history.new_batch()  # skorch's Checkpoint looks for the last batch, whatever stands in it
+    for name, value in values.items():
+        past = [row[name] for row in history[:-1] if name in row]
+        history.record(name, value)
+        if name in BEST:
+            history.record(f"{name}_best", all(BEST[name] * value < BEST[name] * old for old in past))
 
 
 def _datasets(rows: Rows) -> dict[str, Any]:

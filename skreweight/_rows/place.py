@@ -203,6 +203,16 @@ class Given:
     train_on_validation: bool
     class_counts: NDArray[np.float64]
 
+    @property
+    def trained(self) -> NDArray[np.int64]:
+        """The rows of X that are trained on."""
+        candidates = self.labelled.candidates
+        if not len(self.held) or self.train_on_validation:
+            return candidates
+        is_held = np.zeros(len(self.labelled), dtype=bool)
+        is_held[self.held] = True
+        return candidates[~is_held[candidates]]
+
     def on(self, device: torch.device, dtype: torch.dtype) -> Rows:
         """Bring rows to the device and decide which are trained on.
 
@@ -219,7 +229,7 @@ class Given:
         """
         features, codes, weights = self.labelled.features, self.labelled.codes, self.labelled.weights
         if not is_dataset(features):
-            features = _placed(features, dtype, device)
+            features = placed(features, dtype, device)
         x_val, val_codes = None, None
         if self.validation is not None:
             x_val = to_device(cast_like(self.validation.features, dtype), device)
@@ -227,7 +237,7 @@ class Given:
         elif len(self.held):
             taken = stack_items(features, self.held) if is_dataset(features) else _take(features, self.held)
             x_val, val_codes = to_device(cast_like(taken, dtype), device), codes[self.held]
-        candidates = self.labelled.candidates
+        candidates = self.trained
         if self.train_on_validation and self.validation is not None:
             features = _joined(features, x_val)
             candidates = np.concatenate([candidates, len(codes) + np.arange(len(self.validation))])
@@ -235,10 +245,6 @@ class Given:
             if weights is not None:
                 added = np.full(len(self.validation), weights[weights > 0].mean())
                 weights = np.concatenate([weights, added])
-        elif len(self.held) and not self.train_on_validation:
-            is_held = np.zeros(len(codes), dtype=bool)
-            is_held[self.held] = True
-            candidates = candidates[~is_held[candidates]]
         multiplicity = None
         if weights is not None:
             multiplicity = torch.as_tensor(weights / weights[candidates].mean(), dtype=dtype, device=device)
@@ -269,7 +275,8 @@ def _joined(features: Any, x_val: Any) -> Any:
     return {k: torch.cat([v, added[k]]) for k, v in features.items()}
 
 
-def _placed(features: Any, dtype: torch.dtype, device: torch.device) -> Any:
+def placed(features: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """Return rows on the device, in the dtype of the module's parameters, unless they are too many for it."""
     if not cast_by_batch(features, dtype):
         features = cast_like(features, dtype)
     elif _is_memory_mapped(features):

@@ -71,6 +71,14 @@ class BestParameters:
             t.shape == state[name].shape and torch.equal(t, state[name]) for name, t in self.tensors.items()
         )
 
+    def of_member(self, k: int) -> BestParameters:
+        """Return what is kept of member k."""
+        own = BestParameters()
+        if self.accuracy is not None and self.loss is not None:
+            own.accuracy, own.loss = self.accuracy[k].clone(), self.loss[k].clone()
+            own.tensors = {name: t[k].clone() for name, t in self.tensors.items()}
+        return own
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state for saving."""
         return {"accuracy": self.accuracy, "loss": self.loss, "tensors": dict(self.tensors)}

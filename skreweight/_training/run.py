@@ -11,6 +11,7 @@ from torch import Tensor
 from skreweight._rows.batches import Batch
 from skreweight._rows.place import Rows
 from skreweight._training.diagnostics import Figure, summarised
+from skreweight._training.guard import Guard
 from skreweight._training.keep_best import Judgement, judged
 from skreweight._training.loop import Epoch, Listener, Loop
 from skreweight._training.network import Network
@@ -75,6 +76,11 @@ class Run:
             self._network.model.module.eval()
         if any(stage.keep_best for stage in self._plan.stages):
             self.state.settle(self._plan.model)
+
+    @property
+    def guard(self) -> Guard:
+        """What stands before the optimiser."""
+        return self._network.guard
 
     def example_weights(self) -> Tensor:
         """Return one figure per row and member, shape (*M, N), float64; NaN where the row was not trained on.

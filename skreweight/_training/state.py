@@ -173,6 +173,13 @@ class TrainingState:
         self.last = dict(state["last"])
         self.schedules = dict(state["schedules"])
 
+    def give_member(self, k: int, own: TrainingState) -> None:
+        """Write what concerns member k into a state of its own, from which it goes on alone."""
+        own.epochs_done = self.epochs_done
+        own.best = self.best.of_member(k)
+        own.last = {name: t[k].clone() for name, t in self.last.items()}
+        own.random_state = {**own.random_state, "cpu": self.members_random_state[k]}
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickling, which may come in the middle of training."""
         self._keep_generators()

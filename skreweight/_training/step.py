@@ -103,7 +103,9 @@ class TrainingStep:
             self.validation.draw()
         weights = self.weighting.weigh(step)
         for parameter, gradient in zip(self.model.parameters, products.weighted(weights), strict=True):
-            parameter.grad = gradient
+            # The fused optimisers read memory as it lies and take no gradient that is laid out otherwise.
+            same = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
         total = (weights * step.losses).sum(-1, keepdim=True)
         taken = self._apply(batch, total, weights, step)
         return Outcome(total, weights, products.outputs.detach(), taken)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,8 @@ class Model:
     ----------
     *modules : torch.nn.Module
         One network or K. They may return a tensor or a tuple whose first entry is the output the loss takes.
+    stacked : bool or None, default=None
+        Whether there is a leading axis; None: where there is more than one module.
 
     Attributes
     ----------
@@ -40,9 +42,10 @@ class Model:
         Whether calls are those of training mode; `evaluation` returns the other half.
     """
 
-    def __init__(self, *modules: nn.Module) -> None:
+    def __init__(self, *modules: nn.Module, stacked: bool | None = None) -> None:
         own = [getattr(module, "_orig_mod", module) for module in modules]
-        self.shape: tuple[int, ...] = () if len(own) == 1 else (len(own),)
+        is_stacked = len(own) > 1 if stacked is None else stacked
+        self.shape: tuple[int, ...] = (len(own),) if is_stacked else ()
         self.draws = Draws()
         self.training = True
         self.module: nn.Module = own[0]
@@ -56,9 +59,9 @@ class Model:
         if self.shape:
             self._sources = own
             self.module = _without_tensors(own[0])
-            stacked, self.buffers = torch.func.stack_module_state(own)
-            self._fixed = {n: t.detach() for n, t in stacked.items() if n not in self.names}
-            self.parameters = [stacked[name].detach().requires_grad_() for name in self.names]
+            tensors, self.buffers = torch.func.stack_module_state(own)
+            self._fixed = {n: t.detach() for n, t in tensors.items() if n not in self.names}
+            self.parameters = [tensors[name].detach().requires_grad_() for name in self.names]
         else:
             self._fixed = {}
             self.parameters = [named[name] for name in self.names]
@@ -177,11 +180,21 @@ class Model:
             tensor.copy_(state[name][k])
         return module
 
-    def repeat(self, members: Tensor) -> Model:
-        """Return a model of K' networks, the j-th of which starts as this model's number ``members[j]``."""
+    def repeat(self, members: Tensor, modules: Sequence[nn.Module] | None = None) -> Model:
+        """Return a model of K' networks, the j-th of which starts as this model's number ``members[j]``.
+
+        Parameters
+        ----------
+        members : torch.Tensor of shape (K',), int64
+        modules : sequence of K' torch.nn.Module or None, default=None
+            What `member` writes to; None: copies of this model's.
+        """
         other = copy.copy(self)
         other.shape = (len(members),)
-        other._sources = [copy.deepcopy(self._sources[int(k)]) for k in members]
+        other.draws = Draws()
+        other._sources = (
+            [copy.deepcopy(self._sources[int(k)]) for k in members] if modules is None else list(modules)
+        )
         other._fixed = {n: t[members] for n, t in self._fixed.items()}
         other.buffers = {n: t[members].clone() for n, t in self.buffers.items()}
         other.parameters = [p.detach()[members].requires_grad_() for p in self.parameters]

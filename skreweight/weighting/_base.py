@@ -131,6 +131,17 @@ class Weighting(BaseEstimator):
         """Store weights of the rows of a batch."""
         self.state_["weights"].scatter_(-1, rows, weights)
 
+    def state_of_member(self, k: int, rows: Tensor) -> dict[str, Tensor]:
+        """Return the state as member k would have it alone, whose X are some rows of the pack's.
+
+        Parameters
+        ----------
+        k : int
+        rows : torch.Tensor of shape (n,), int64
+        """
+        own = {name: value[k].clone() for name, value in self.state_.items()}
+        return {**own, "weights": own["weights"][rows]} if "weights" in own else own
+
     @property
     def stored_weights(self) -> Tensor | None:
         """Stored weights, one per row of X, (*M, N), or None where the method keeps none."""

@@ -1,0 +1,118 @@
+"""The rows of a pack: one X that members index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skreweight._classifier import ReweightedClassifier
+from skreweight._rows.check import cast_like
+from skreweight._rows.place import Given, Rows, placed
+from skreweight.core.rows import take_rows
+
+
+@dataclass(frozen=True)
+class Member:
+    """An estimator that has begun, what it was given, and which rows of the pack's X that is.
+
+    Attributes
+    ----------
+    net : ReweightedClassifier
+        Its components are made, with its own seed.
+    given : Given
+    rows : ndarray of shape (n,)
+        Numbers in the pack's X of the rows it was given.
+    number : int
+        Its place among all estimators.
+    """
+
+    net: ReweightedClassifier
+    given: Given
+    rows: NDArray[np.int64]
+    number: int
+
+    @property
+    def trained(self) -> NDArray[np.int64]:
+        """The rows of the pack's X that it trains on."""
+        return self.rows[self.given.trained]
+
+    @property
+    def held(self) -> NDArray[np.int64]:
+        """The rows of the pack's X that it holds out for validation."""
+        return self.rows[self.given.held]
+
+    @property
+    def start(self) -> tuple[Any, ...]:
+        """What its stage 1 depends on besides parameters that the pack agrees in."""
+        return (self.net.progress_.seed, self.trained.tobytes(), self.held.tobytes())
+
+    @property
+    def sizes(self) -> tuple[Any, ...]:
+        """Numbers of rows and classes, which the members of one pack must agree in."""
+        validation = self.given.validation
+        n_validation = len(self.given.held) if validation is None else -len(validation)
+        labels = self.net.labels_
+        return (len(self.given.trained), n_validation, labels.dtype.str, tuple(labels.tolist()))
+
+
+def pack_rows(members: Sequence[Member], X: Tensor, codes: Tensor) -> Rows:
+    """Return the rows of a pack on the training device.
+
+    Parameters
+    ----------
+    members : sequence of K Member
+    X : torch.Tensor of shape (N, ...)
+        All rows, as a tensor on the device.
+    codes : torch.Tensor of shape (N,), int64
+        Their class codes.
+    """
+    first = members[0]
+    device, dtype = X.device, first.net._floating_dtype()
+    train = torch.from_numpy(np.stack([m.trained for m in members])).to(device)
+    validation = None
+    if first.given.validation is not None:
+        given = [m.given.validation for m in members if m.given.validation is not None]
+        x = torch.stack([torch.as_tensor(cast_like(rows.features, dtype)) for rows in given]).to(device)
+        validation = (x, torch.from_numpy(np.stack([rows.codes for rows in given])).to(device))
+    elif len(first.given.held):
+        held = torch.from_numpy(np.stack([m.held for m in members])).to(device)
+        validation = (take_rows(X, held), take_rows(codes, held))
+    return Rows(
+        x=X,
+        targets=codes,
+        train=train,
+        validation=validation,
+        multiplicity=_multiplicity(members, len(codes), dtype, device),
+        class_counts=torch.as_tensor(
+            np.stack([m.given.class_counts for m in members]), dtype=dtype, device=device
+        ),
+        n_given=len(codes),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _multiplicity(
+    members: Sequence[Member], n_rows: int, dtype: torch.dtype, device: torch.device
+) -> Tensor | None:
+    """Sample weights, of mean 1 over each member's training rows, (K, N)."""
+    if members[0].given.labelled.weights is None:
+        return None
+    scaled = np.zeros((len(members), n_rows))
+    for of_member, member in zip(scaled, members, strict=True):
+        weights = member.given.labelled.weights
+        assert weights is not None
+        of_member[member.rows] = weights / weights[member.given.trained].mean()
+    return torch.as_tensor(scaled, dtype=dtype, device=device)
+
+
+def on_device(features: Tensor, net: ReweightedClassifier) -> Tensor:
+    """Return all rows on the training device in the dtype of the networks."""
+    tensor: Tensor = placed(features, net._floating_dtype(), torch.device(net.device))
+    return tensor

@@ -224,12 +224,15 @@ class _Network:
         ValueError
             Where the optimiser steps none of the module's parameters, or there is nothing to train.
         """
+        _check_belong_together(plan.module, plan.optimizer)
         model = Model(plan.module)
         _forget_frozen(model)
-        return _Network(plan.module, plan.optimizer, model, ProductsFinder(model), _guard(plan))
+        guard = FiniteGuard(plan.module, plan.optimizer, plan.on_nonfinite)
+        return _Network(plan.module, plan.optimizer, model, ProductsFinder(model), guard)
 
     def following(self, plan: Plan) -> _Network:
         """Return the network as the plan has it by now: this one, if nothing was replaced or frozen."""
+        _check_belong_together(plan.module, plan.optimizer)
         if plan.module is not self.module:
             self.guard.release()
             return _Network.of(plan)
@@ -239,7 +242,7 @@ class _Network:
             _forget_frozen(model)
         if plan.optimizer is not self.optimizer or plan.on_nonfinite != guard.policy:
             guard.release()
-            guard = _guard(plan)
+            guard = FiniteGuard(plan.module, plan.optimizer, plan.on_nonfinite)
         return _Network(plan.module, plan.optimizer, model, products, guard)
 
 
@@ -250,11 +253,10 @@ def _forget_frozen(model: Model) -> None:
             parameter.grad = None
 
 
-def _guard(plan: Plan) -> FiniteGuard:
-    stepped = {id(p) for group in plan.optimizer.param_groups for p in group["params"]}
-    if stepped.isdisjoint(id(p) for p in plan.module.parameters()):
+def _check_belong_together(module: nn.Module, optimizer: Optimizer) -> None:
+    stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if stepped.isdisjoint(id(p) for p in module.parameters()):
         raise ValueError(
             "The optimiser steps none of the module's parameters: where a callback replaces module_ itself, it must "
             "make the optimiser anew (net.initialize_optimizer()), or call net.set_params(module=...)."
         )
-    return FiniteGuard(plan.module, plan.optimizer, plan.on_nonfinite)

@@ -77,8 +77,12 @@ class Watched(ABSGD):
         return weights
 
 
-def test_example_weights_are_those_of_the_last_epoch_row_by_row() -> None:
-    net = classifier(Watched(), callbacks=[Seen()]).fit(X, Y)
+@pytest.mark.parametrize("drawn", [False, True], ids=["each row once", "rows in several batches"])
+def test_example_weights_are_those_of_the_last_epoch_row_by_row(drawn: bool) -> None:
+    generator = np.random.default_rng(0)
+    batches = [generator.permutation(50)[:n] for n in (20, 20, 20, 7)]
+    options = {"iterator_train__batch_sampler": batches} if drawn else {}
+    net = classifier(Watched(), callbacks=[Seen()], max_epochs=1 if drawn else 2, **options).fit(X, Y)
     expected = np.ones(50)
     for rows, weights in net.weighting_.seen:
         for row, weight in zip(rows, weights, strict=True):

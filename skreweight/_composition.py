@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from skorch.callbacks import LRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
 from skreweight._listener import SkorchListener
 from skreweight._net.base import SkorchClassifier
 from skreweight._net.criterion import class_weight_vector
-from skreweight._net.schedules import go_on, restart, schedules_of, settings_of
+from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
 from skreweight._rows.place import Given, Rows
 from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes
 from skreweight._training.guard import NonFiniteError
@@ -134,14 +135,18 @@ def _run(net: SkorchClassifier, given: Given, rows: Rows, X: Any, y: Any) -> Non
 def _begin(net: SkorchClassifier, X: Any, y: Any) -> None:
     """Notify of the begin of training; schedules that ran before, or were loaded, go on where they stood."""
     optimizer, states = net.optimizer_, schedules_of(net.callbacks_)
-    settings = settings_of(optimizer)
-    net.notify("on_train_begin", X=X, y=y)  # LoadInitState may load a checkpoint here
-    states |= net.progress_.schedules
+    net.on_train_begin(net, X=X, y=y)
+    for name, callback in net.callbacks_:
+        settings = settings_of(net.optimizer_)
+        callback.on_train_begin(net, X=X, y=y)
+        states |= net.progress_.schedules  # LoadInitState may have loaded a checkpoint just now
+        if isinstance(callback, LRScheduler) and name in states:
+            put_back(net.optimizer_, settings)  # making a scheduler has moved the learning rates
+    if net.optimizer_ is not optimizer:  # for a new module, whose training begins at the first epoch
+        states = net.progress_.schedules
     net.progress_.schedules = {}
-    if net.optimizer_ is optimizer:
-        go_on(net.callbacks_, states, optimizer, settings)
-    else:
-        restart(net.callbacks_, net.optimizer_)
+    restart(net.callbacks_, net.optimizer_)
+    go_on(net.callbacks_, states)
 
 
 def _plan(net: SkorchClassifier) -> Plan:

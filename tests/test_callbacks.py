@@ -16,6 +16,7 @@ from skorch.callbacks import (
     EpochScoring,
     Freezer,
     GradientNormClipping,
+    LoadInitState,
     LRScheduler,
     ParamMapper,
     PassthroughScoring,
@@ -232,6 +233,27 @@ def test_schedules_go_on_exactly_from_a_checkpoint(schedule, restart, tmp_path):
         assert torch.equal(a, b)
     if SCHEDULES[schedule].get("step_every") is None:
         assert whole.history[:, "event_lr"] == resumed.history[:, "event_lr"]
+
+
+@pytest.mark.parametrize("schedule", ["step", "cosine", "plateau", "one cycle"])
+@pytest.mark.parametrize("load_first", [True, False])
+def test_a_schedule_goes_on_from_a_loaded_state_in_any_order_of_callbacks(schedule, load_first, tmp_path):
+    class Stop(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 3:
+                raise KeyboardInterrupt
+
+    def rate():
+        return ("rate", LRScheduler(**SCHEDULES[schedule]))
+
+    keep = Checkpoint(monitor=None, f_weighting="w.pt", dirname=str(tmp_path))
+    options = {"max_epochs": 3, "keep_best": False}
+    whole = classifier(callbacks=[rate()], **options).fit(X, Y)
+    classifier(callbacks=[rate(), ("keep", keep), ("stop", Stop())], **options).fit(X, Y)
+    callbacks = [("load", LoadInitState(keep)), rate()]
+    resumed = classifier(callbacks=callbacks[:: 1 if load_first else -1], **options).fit(X, Y)
+    for a, b in zip(parameters_of(whole), parameters_of(resumed), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_schedule_goes_on_after_ctrl_c_and_with_other_parameters():

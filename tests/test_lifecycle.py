@@ -486,6 +486,9 @@ def test_set_params_of_the_optimizer_takes_hold_at_once():
     assert net.optimizer_.param_groups[0]["momentum"] == 0.25
     net.set_params(optimizer=torch.optim.RMSprop, optimizer__momentum=0.0)
     assert isinstance(net.optimizer_, torch.optim.RMSprop)
+    net.set_params(optimizer=torch.optim.SGD, optimizer__momentum=0.75, lr=0.5)
+    assert net.optimizer_.param_groups[0]["momentum"] == 0.75
+    assert net.optimizer_.param_groups[0]["lr"] == net.get_params()["lr"] == 0.5
     net.partial_fit(X, Y)
 
 

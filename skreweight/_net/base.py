@@ -40,8 +40,7 @@ PREDICTION_ROWS = 1024
 class SkorchClassifier(NeuralNetClassifier):
     """Base of the estimators: what skorch leaves undone for a classifier of scikit-learn.
 
-    A subclass defines its components that are no modules in `components`, its parameters' ranges in
-    `constraints`, and how it is trained.
+    A subclass defines `components` that are no modules, the `constraints` of its parameters, and its training.
     """
 
     components: ClassVar[tuple[ObjectComponent, ...]] = ()
@@ -117,10 +116,12 @@ class SkorchClassifier(NeuralNetClassifier):
                 self.__dict__[name] = params[name]
             super().set_params(**{k: v for k, v in params.items() if k not in ("module", "criterion")})
             return
-        if "optimizer" in params:
-            self.optimizer = params["optimizer"]
-        super().set_params(**{k: v for k, v in params.items() if k != "optimizer"})
-        if "optimizer" in params:
+        own = {k: v for k, v in params.items() if k in ("optimizer", "lr") or k.startswith("optimizer__")}
+        own = own if "optimizer" in own else {}
+        super().set_params(**{k: v for k, v in params.items() if k not in own})
+        if own:  # skorch would set the old optimiser's parameters
+            self.__dict__.update(own)
+            self._params_to_validate |= {name for name in own if "__" in name}
             self._initialize_optimizer()
         if any(name.startswith("callbacks") for name in params):
             self._initialize_callbacks()

@@ -46,14 +46,14 @@ class ResumeFile:
         learned = _saved(self._attributes)
         if self._in_training:
             learned["example_weights"] = None
-        return {"training": self._training(), "learned": learned}
+        return {**self._training(), "learned": learned}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a saved state; nothing is, where it does not fit."""
-        self._load_training(state["training"])
+        self._load_training(state)
         self._attributes.update(learned(state))
         figures = self._attributes.get("example_weights_")
-        stored = (state["training"]["weighting"] or {}).get("weights")
+        stored = (state["weighting"] or {}).get("weights")
         if stored is not None and figures is not None and len(stored) >= len(figures):
             current = stored.detach().cpu().double().numpy()[: len(figures)]
             self._attributes["example_weights_"] = np.where(np.isnan(figures), np.nan, current)

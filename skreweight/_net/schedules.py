@@ -34,29 +34,17 @@ def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
     return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
 
-def go_on(
-    callbacks: Named,
-    states: Mapping[str, dict[str, Any]],
-    optimizer: Optimizer,
-    settings: list[dict[str, Any]],
-) -> None:
-    """Put schedules that were made anew back to where they stood.
+def put_back(optimizer: Optimizer, settings: list[dict[str, Any]]) -> None:
+    """Set the learning rate and the like to what `settings_of` returned earlier."""
+    for group, old in zip(optimizer.param_groups, settings, strict=True):
+        group.update(old)
 
-    Parameters
-    ----------
-    callbacks : iterable of (name, callback)
-    states : mapping of str to dict
-        As `schedules_of` returned them.
-    optimizer : torch.optim.Optimizer
-    settings : list of dict
-        As `settings_of` returned them before the schedules were made, which has moved the learning rates.
-    """
-    going_on = [(c, states[n]) for n, c in callbacks if n in states and isinstance(c, LRScheduler)]
-    for callback, state in going_on:
-        callback.lr_scheduler_.load_state_dict(state)
-    if going_on:
-        for group, old in zip(optimizer.param_groups, settings, strict=True):
-            group.update(old)
+
+def go_on(callbacks: Named, states: Mapping[str, dict[str, Any]]) -> None:
+    """Put schedules that were made anew back to where they stood, by what `schedules_of` returned earlier."""
+    for name, callback in callbacks:
+        if name in states and isinstance(callback, LRScheduler):
+            callback.lr_scheduler_.load_state_dict(states[name])
 
 
 def restart(callbacks: Named, optimizer: Optimizer) -> None:

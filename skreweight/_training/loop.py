@@ -77,7 +77,9 @@ class Epoch:
     ----------
     stage : Stage
     stage_ends : int
-        Epochs behind once the stage is; is_last : whether no other stage follows.
+        How many epochs are done once the stage is.
+    is_last : bool
+        Whether no other stage follows.
     step : callable (Batch) -> Outcome
     batches : iterable of Batch
     device : torch.device

@@ -129,16 +129,18 @@ class TrainingState:
         self._keep_generators()
         started = self.weighting is not None and hasattr(self.weighting, "state_")
         return {
-            "seed": self.seed,
-            "members": list(self.members),
-            "epochs_done": self.epochs_done,
-            "random_state": dict(self.random_state),
-            "members_random_state": list(self.members_random_state),
-            "best": self.best.state_dict(),
-            "last": dict(self.last),
-            "schedules": {**(schedules or {}), **self.schedules},
             "method": type(self.weighting).__name__,
             "weighting": self.weighting.state_dict() if started and self.weighting is not None else None,
+            "schedules": {**(schedules or {}), **self.schedules},
+            "progress": {
+                "seed": self.seed,
+                "members": list(self.members),
+                "epochs_done": self.epochs_done,
+                "random_state": dict(self.random_state),
+                "members_random_state": list(self.members_random_state),
+                "best": self.best.state_dict(),
+                "last": dict(self.last),
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
@@ -163,15 +165,16 @@ class TrainingState:
             )
         if self.weighting is not None and state["weighting"] is not None:
             self.weighting.load_state_dict({k: v.to(device) for k, v in state["weighting"].items()})
-        self.seed, self.members = state["seed"], tuple(state["members"])
-        self.epochs_done = state["epochs_done"]
-        # Generator states live on the host, wherever the checkpoint was mapped to.
-        self.random_state = {name: s.cpu() for name, s in state["random_state"].items()}
-        self.members_random_state = [s.cpu() for s in state["members_random_state"]]
-        self.best = BestParameters()
-        self.best.load_state_dict(state["best"])
-        self.last = dict(state["last"])
         self.schedules = dict(state["schedules"])
+        progress = state["progress"]
+        self.seed, self.epochs_done = progress["seed"], progress["epochs_done"]
+        self.members = tuple(progress.get("members", ()))  # files of version 0.1.0 know none
+        # Generator states live on the host, wherever the checkpoint was mapped to.
+        self.random_state = {name: s.cpu() for name, s in progress["random_state"].items()}
+        self.members_random_state = [s.cpu() for s in progress.get("members_random_state", ())]
+        self.best = BestParameters()
+        self.best.load_state_dict(progress["best"])
+        self.last = dict(progress["last"])
 
     def give_member(self, k: int, own: TrainingState) -> None:
         """Write what concerns member k into a state of its own, from which it goes on alone."""

@@ -10,6 +10,9 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from skreweight.inspection._axes import axes_for, colour
 
+#: The lowest edge of logarithmic bins, as a share of the largest weight: what lies below joins the first bin.
+SMALLEST_SHARE = 1e-4
+
 
 class ExampleWeightsDisplay:
     """Distribution of the example weights, class by class.
@@ -99,7 +102,7 @@ class ExampleWeightsDisplay:
         by_class = {label: figures[known & (labels == label)] for label in np.unique(labels).tolist()}
         return cls({label: values for label, values in by_class.items() if len(values)}).plot(ax, **kwargs)
 
-    def plot(self, ax: Any = None, *, kind: str = "histogram", bins: int = 30) -> Self:
+    def plot(self, ax: Any = None, *, kind: str = "histogram", bins: int = 30, log: bool = False) -> Self:
         """Draw one outline or curve per class.
 
         Parameters
@@ -111,6 +114,9 @@ class ExampleWeightsDisplay:
             one. ``"cumulative"``: the share of its rows that weigh at most so much.
         bins : int, default=30
             Bins from the smallest to the largest weight of all classes.
+        log : bool, default=False
+            A logarithmic axis of weights, over four decades below the largest. Weights below that, 0 among them,
+            stand at its lower end.
 
         Returns
         -------
@@ -121,17 +127,23 @@ class ExampleWeightsDisplay:
         self.ax_ = axes_for(type(self).__name__, ax)
         self.figure_ = self.ax_.figure
         self.artists_ = {}
-        edges = np.histogram_bin_edges(np.concatenate(list(self.weights.values())), bins)
+        every = np.concatenate(list(self.weights.values()))
+        lowest = every.max() * SMALLEST_SHARE if log else every.min()
+        if log and lowest <= 0:
+            raise ValueError("log=True needs a weight above 0, got none.")
+        edges = np.geomspace(lowest, every.max(), bins + 1) if log else np.histogram_bin_edges(every, bins)
         for place, (label, values) in enumerate(self.weights.items()):
+            drawn = np.maximum(values, lowest)
             style = {"label": f"{label} ({len(values):,} rows)", "color": colour(place)}
             if kind == "cumulative":
-                self.artists_[label] = self.ax_.ecdf(values, **style)
+                self.artists_[label] = self.ax_.ecdf(drawn, **style)
             else:
-                share = np.histogram(values, edges)[0] / len(values)
+                share = np.histogram(drawn, edges)[0] / len(values)
                 self.artists_[label] = self.ax_.stairs(share, edges, fill=True, alpha=0.45, **style)
         at_most = kind == "cumulative"
         self.ax_.set(
-            xlabel="example weight",
+            xlabel=f"example weight (left end: {lowest:.1g} or less)" if log else "example weight",
+            xscale="log" if log else "linear",
             ylabel="share of the class's rows" + (" with at most this weight" if at_most else ""),
         )
         self.ax_.legend(title="class")

@@ -68,6 +68,20 @@ class TestExampleWeights:
         at = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
         assert at[0.0] == pytest.approx(2 / 3) and at[2.0] == 1
 
+    @pytest.mark.parametrize("kind", ["histogram", "cumulative"])
+    def test_log_puts_what_is_small_at_the_lower_end(self, kind):
+        weights, y = [0.0, 1e-9, 0.5, 1.0], [0, 0, 0, 1]
+        display = ExampleWeightsDisplay.from_weights(weights, y, kind=kind, log=True, bins=4)
+        assert display.ax_.get_xscale() == "log"
+        assert "0.0001 or less" in display.ax_.get_xlabel()
+        if kind == "histogram":
+            values, edges, _ = display.artists_[0].get_data()
+            np.testing.assert_allclose(edges, [1e-4, 1e-3, 1e-2, 1e-1, 1])
+            np.testing.assert_allclose(values, [2 / 3, 0, 0, 1 / 3])
+        else:
+            at = dict(zip(*display.artists_[0].get_data(), strict=True))
+            assert at[1e-4] == pytest.approx(2 / 3)
+
     def test_a_class_that_is_held_out_as_a_whole_is_not_drawn(self):
         assert list(ExampleWeightsDisplay.from_weights([1.0, np.nan], ["a", "b"]).artists_) == ["a"]
 
@@ -76,6 +90,8 @@ class TestExampleWeights:
             ExampleWeightsDisplay.from_weights([np.nan], [1])
         with pytest.raises(ValueError, match="inconsistent numbers of samples"):
             ExampleWeightsDisplay.from_weights([1.0, 2.0], [1])
+        with pytest.raises(ValueError, match=r"above 0, got none\."):
+            ExampleWeightsDisplay.from_weights([0.0], [1], log=True)
         with pytest.raises(ValueError, match="got 'pie'"):
             ExampleWeightsDisplay.from_weights([1.0], [1], kind="pie")
         with pytest.raises(ValueError, match=r"LogisticRegression has no example_weights_"):

@@ -29,7 +29,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "measured",
-    "own_members",
+    "docstrings",
 ]
 exclude_patterns = ["_build", "_templates", "auto_examples/*.ipynb", "auto_examples/*.py"]
 templates_path = ["_templates"]
@@ -40,6 +40,8 @@ myst_heading_anchors = 3
 
 autosummary_generate = True
 autodoc_inherit_docstrings = False  # what skorch and torch document is in their own manuals
+autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # numpydoc's sections say them in words
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
@@ -84,12 +86,12 @@ html_static_path = ["_static"]
 html_css_files = ["skreweight.css"]
 html_show_sourcelink = False
 html_theme_options = {
-    "logo": {"text": f"skreweight {release}"},
+    "logo": {"text": "skreweight"},
     "navigation_with_keys": False,
     "header_links_before_dropdown": 7,
     "show_prev_next": False,
     "footer_start": ["copyright"],
-    "footer_end": [],
+    "footer_end": ["release"],
     "secondary_sidebar_items": ["page-toc"],
     # OWNER stands in pyproject.toml until the repository has a public address.
     "icon_links": []

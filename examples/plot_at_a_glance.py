@@ -46,7 +46,7 @@ learned = ReweightedClassifier(weighting="hu", **settings).fit(X, y)
 #
 # The area of a dot in the middle grows with the row's weight. Crosses are the validation rows.
 
-fig, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.9), layout="constrained")
 for ax, clf, name in zip(axes, [plain, learned], ['weighting="none"', 'weighting="hu"'], strict=False):
     DecisionBoundaryDisplay.from_estimator(
         clf,
@@ -71,4 +71,5 @@ for ax, clf, name in zip(axes, [plain, learned], ['weighting="none"', 'weighting
 fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower left", ncols=3)
 ExampleWeightsDisplay.from_estimator(learned, y, ax=axes[2], log=True, bins=24)
 axes[2].set_title("the learned weights")
+axes[2].legend(loc="upper left", fontsize="small", handlelength=1)
 plt.show()

@@ -73,7 +73,7 @@ print("validation loss:", " → ".join(f"{value:.3f}" for value in values[:5]), 
 # the batch, and the path that is made of them. Right: rows whose gradients agree with the validation loss gain weight,
 # the others lose it.
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained", width_ratios=[3, 2])
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", width_ratios=[3, 2])
 grid = np.stack(np.meshgrid(np.linspace(-1.0, 3.0, 120), np.linspace(-2.0, 2.0, 120)), axis=-1)
 surface = losses(grid.reshape(-1, 2), validation, validation_signs).mean(axis=1).reshape(120, 120)
 lines = left.contour(grid[..., 0], grid[..., 1], surface, levels=14, cmap="Greys_r", linewidths=0.8)

@@ -23,7 +23,7 @@ rows = subsample(y, {0: 1000, 1: 30}, random_state=0)
 X, y = X[rows], y[rows]
 X_test, y_test = make_moons(4000, noise=0.35, random_state=1)
 
-fig, axes = plt.subplots(2, 3, figsize=(11, 7), layout="constrained", sharex=True, sharey=True)
+fig, axes = plt.subplots(2, 3, figsize=(9, 6), layout="constrained", sharex=True, sharey=True)
 for ax, name in zip(axes.flat, ["none", "proportion", "absgd", "two-phase", "hu", "ours"], strict=True):
     clf = ReweightedClassifier(
         weighting=name,

@@ -41,7 +41,7 @@ negative_cost = make_scorer(cost, greater_is_better=False)
 # What each threshold costs, out of fold
 # --------------------------------------
 
-fig, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 for ax, name in zip(axes, ["none", "proportion"], strict=True):
     clf = make_pipeline(
         StandardScaler(),

@@ -19,7 +19,7 @@ from skreweight.inspection import HistoryDisplay
 
 X, y = load_bundled("digits", return_X_y=True)
 
-fig, axes = plt.subplots(2, 3, figsize=(12, 6), layout="constrained", sharex=True, sharey="row")
+fig, axes = plt.subplots(2, 3, figsize=(9.6, 5.4), layout="constrained", sharex=True, sharey="row")
 for column, name in zip(axes.T, ["none", "two-phase", "ours"], strict=True):
     clf = make_pipeline(
         StandardScaler(),

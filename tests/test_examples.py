@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+GALLERY = sorted((ROOT / "examples").glob("plot_*.py"))
+EXAMPLES = sorted(set((ROOT / "examples").glob("*.py")) - set(GALLERY))
 GUIDE = ROOT / "docs" / "guide.md"
 
 
@@ -25,12 +27,25 @@ def run(code: list[str], folder: Path, **variables: str) -> str:
 
 def test_there_are_examples():
     assert {p.stem for p in EXAMPLES} >= {"quickstart", "aps_failure", "scikit_learn_tour"}
+    assert len(GALLERY) >= 9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda p: p.stem)
 def test_example(script, tmp_path):
     assert run([str(script)], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", GALLERY, ids=lambda p: p.stem)
+def test_script_of_the_gallery(script, tmp_path):
+    """It runs without a warning, in less than half a minute of one core."""
+    allowed = ("torch.jit.script", "FigureCanvasAgg is non-interactive")
+    flags = ["-W", "error", *(part for text in allowed for part in ("-W", f"ignore:{text}"))]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run([*flags, str(script)], tmp_path, MPLBACKEND="Agg")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
 
 
 def blocks(text: str) -> list[str]:

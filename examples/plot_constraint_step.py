@@ -74,7 +74,7 @@ print("validation loss:", " → ".join(f"{value:.3f}" for value in values[:5]), 
 # the others lose it.
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", width_ratios=[3, 2])
-grid = np.stack(np.meshgrid(np.linspace(-1.0, 3.0, 120), np.linspace(-2.0, 2.0, 120)), axis=-1)
+grid = np.stack(np.meshgrid(np.linspace(-0.2, 2.6, 120), np.linspace(-1.7, 1.1, 120)), axis=-1)
 surface = losses(grid.reshape(-1, 2), validation, validation_signs).mean(axis=1).reshape(120, 120)
 lines = left.contour(grid[..., 0], grid[..., 1], surface, levels=14, cmap="Greys_r", linewidths=0.8)
 left.clabel(lines, fontsize=7)
@@ -82,18 +82,16 @@ for i, (direction, sign) in enumerate(zip(-gradients(path[0], batch, signs).T, s
     colour = "#D55E00" if sign > 0 else "#0072B2"
     label = {0: r"$-\nabla f_i$, common row", 5: r"$-\nabla f_i$, rare row"}.get(i)
     left.quiver(
-        *path[0], *direction, color=colour, angles="xy", scale_units="xy", scale=0.7, width=0.006, label=label
+        *path[0], *direction, color=colour, angles="xy", scale_units="xy", scale=1, width=0.008, label=label
     )
-left.plot(*path.T, "o-", color="black", markersize=4, label="constraint steps")
+left.plot(*path.T, "o-", color="0.3", linewidth=1, markersize=4, zorder=1, label="constraint steps")
 left.annotate(r"$\theta$", path[0], xytext=(-14, -4), textcoords="offset points")
 left.set(
     xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", title=r"$\theta$ over the validation loss", aspect="equal"
 )
-left.legend(loc="upper left", fontsize="small")
+left.legend(loc="upper right", fontsize="small")
 colours = ["#D55E00" if sign > 0 else "#0072B2" for sign in signs]
 right.bar(range(1, 7), first[2] * first[0], color=colours)
 right.axhline(0, color="black", linewidth=0.8)
-right.set(
-    xlabel="row of the batch", ylabel=r"$w' - w = \eta u$", title="what the first step adds to each weight"
-)
+right.set(xlabel="row of the batch", ylabel=r"$w' - w = \eta u$", title="what the first step adds")
 plt.show()

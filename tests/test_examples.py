@@ -1,4 +1,4 @@
-"""The scripts of examples/ and the code of docs/guide.md run to their end."""
+"""The scripts of examples/, and the code on pages of docs/, run to their end."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 GALLERY = sorted((ROOT / "examples").glob("plot_*.py"))
 EXAMPLES = sorted(set((ROOT / "examples").glob("*.py")) - set(GALLERY))
-GUIDE = ROOT / "docs" / "guide.md"
+DOCS = ROOT / "docs"
 
 
 def run(code: list[str], folder: Path, **variables: str) -> str:
@@ -54,9 +54,10 @@ def blocks(text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_code_of_the_guide_runs(tmp_path):
-    code = blocks(GUIDE.read_text(encoding="utf-8"))
-    assert len(code) >= 9
-    script = tmp_path / "guide.py"
+@pytest.mark.parametrize(("page", "at_least"), [("guide", 10), ("start", 1), ("coming_from", 2)])
+def test_the_code_of_a_page_runs(page, at_least, tmp_path):
+    code = blocks((DOCS / f"{page}.md").read_text(encoding="utf-8"))
+    assert len(code) >= at_least
+    script = tmp_path / "page.py"
     script.write_text("\n\n".join(code), encoding="utf-8")
     run(["-W", "error", "-W", "ignore:.*torch.jit.script:DeprecationWarning", str(script)], tmp_path)

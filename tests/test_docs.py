@@ -1,16 +1,21 @@
 """The documentation builds without a warning, and no link in it leads nowhere."""
 
+import inspect
 import os
 import re
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import ModuleInfo, walk_packages
 from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
+
+import skreweight
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = (
@@ -66,6 +71,24 @@ def test_broken_links_are_found(tmp_path):
     )
     (tmp_path / "b.html").write_text('<p id="y"><a href="https://x.org">3</a><a href="a.html?v=1#x">4</a>')
     assert broken_links(tmp_path) == ["a.html: b.html#z", "a.html: c.png"]
+
+
+def public_names() -> set[str]:
+    """Return every class and function that a public module exports, core apart: that is the inside."""
+    names = set()
+    for found in [ModuleInfo(None, "skreweight", True), *walk_packages(skreweight.__path__, "skreweight.")]:
+        if any(part.startswith("_") or part == "core" for part in found.name.split(".")):
+            continue
+        module = import_module(found.name)
+        exported = (getattr(module, name) for name in getattr(module, "__all__", ()))
+        names |= {one.__name__ for one in exported if inspect.isclass(one) or inspect.isfunction(one)}
+    return names
+
+
+def test_the_api_pages_list_what_is_public():
+    text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    listed = {line.strip().rsplit(".", 1)[-1] for line in text.splitlines() if re.match(r"   [\w.]+$", line)}
+    assert listed == public_names()
 
 
 @pytest.fixture

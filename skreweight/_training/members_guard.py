@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from skreweight._training.guard import NonFiniteError
+from skreweight._training.guard import NonFiniteError, check_finite
 from skreweight.core.members import over
 from skreweight.core.model import Model
 
@@ -38,6 +38,8 @@ class MembersGuard:
         self._model, self._optimizer = model, optimizer
         device = model.parameters[0].device
         self.failed = torch.zeros(*model.shape, 2, dtype=torch.int64, device=device)
+        self._found = torch.zeros((), dtype=torch.float32, device=device)
+        self._unit = torch.ones((), dtype=torch.float32, device=device)
         self._kept: dict[str, Tensor] = {}
         self._buffers: list[Tensor] = []
         self._epoch, self._n_steps = 1, 0
@@ -55,12 +57,13 @@ class MembersGuard:
     def step(self, loss: Tensor, closure: Any = None) -> bool:
         """Step the optimiser; take note of members for which that cannot be."""
         self._n_steps += 1
-        finite = loss.isfinite()
         gradients = [p.grad for p in self._model.parameters if p.grad is not None]
-        for gradient in gradients:
-            largest = torch.linalg.vector_norm(gradient.flatten(1), ord=torch.inf, dim=-1, keepdim=True)
-            finite = finite & largest.isfinite()
-        if not bool(finite.all()):
+        check_finite(gradients, loss, self._found, self._unit)
+        if bool(self._found):
+            self._found.zero_()
+            finite = loss.isfinite()
+            for gradient in gradients:
+                finite = finite & gradient.flatten(1).isfinite().all(-1, keepdim=True)
             self._set_aside(~finite, gradients)
         self._optimizer.step(closure)
         return True

@@ -17,7 +17,9 @@ def _fan_in_factor(theta: Direction) -> float:
     return 1.0 / math.sqrt(theta["weight"].shape[-1])
 
 
-def _ntp_gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor) -> Direction:
+def _ntp_gradient(
+    layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None
+) -> Direction:
     scaled = scaled_rows(delta, w)
     return {"weight": outer_sum(scaled, a) * _fan_in_factor(theta), "bias": scaled.sum(-2)}
 
@@ -35,7 +37,9 @@ def _ntp_backward(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor) 
     return (delta @ theta["weight"]) * _fan_in_factor(theta)
 
 
-def _scale_gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor) -> Direction:
+def _scale_gradient(
+    layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None
+) -> Direction:
     return {"scale": (scaled_rows(delta, w) * a).sum(-2)}
 
 
@@ -70,7 +74,9 @@ def _embedding_forward(layer: nn.Module, theta: Direction, a: Tensor) -> Tensor:
     return tensors
 
 
-def _embedding_gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor) -> Direction:
+def _embedding_gradient(
+    layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None
+) -> Direction:
     found = _Embedded(theta, a, scaled_rows(delta, w))
     return {
         "frequency": (found.of_angles * found.numbers).sum(-2) * (2 * math.pi),
@@ -93,7 +99,7 @@ def _scaling_forward(layer: nn.Module, theta: Direction, a: Tensor) -> Tensor:
     return tensors
 
 
-def _no_gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor) -> Direction:
+def _no_gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None) -> Direction:
     return {}
 
 

@@ -64,6 +64,7 @@ class TestEveryCase:
         torch.testing.assert_close(gradients.losses, losses, rtol=bound, atol=bound)
         for w in (weights(), -weights().flip(0)):
             assert difference(flat(gradients.weighted(w)), F @ w) < BOUND
+            assert difference(flat(gradients.once(w)), F @ w) < BOUND
         assert difference(gradients.project(v), F.mT @ flat(v)) < BOUND
         assert difference(gradients.project(v), F.mT @ flat(v)) < BOUND, "a second time"
 

@@ -94,15 +94,17 @@ class Chain:
     def forward(self, parameters: Parameters, x: Tensor) -> ChainPass:
         """Run the chain at these parameters; `x` has shape (*M, B, features), or (B, features) for all members."""
         values, kept = [x], []
+        is_new = False  # whether x is memory of this pass's own, which nobody else reads
         for link in self.links:
             if isinstance(link, Layer):
                 memory: Any = link.tensors(parameters)
                 x = link.rule.forward(link.module, memory, x)
             elif isinstance(link, Function):
-                memory, x = None, link.forward(x)
+                memory, x = None, (link.forward_(x) if is_new and link.forward_ else link.forward(x))
             else:
                 memory = link.mask(x)
                 x = x * memory
+            is_new = isinstance(link, Layer)
             values.append(x)
             kept.append(memory)
         return ChainPass(self.links, self._first, kept, values)
@@ -139,7 +141,7 @@ class ChainPass:
     def backpropagated(self, cotangent: Tensor) -> Signals:
         """Return the signal at each layer's output for a cotangent of the outputs."""
         signals: Signals = []
-        gradient = cotangent
+        gradient, is_new = cotangent, False
         values, kept = self._values, self._kept
         for position in range(len(self._links) - 1, self._first - 1, -1):
             link = self._links[position]
@@ -149,10 +151,13 @@ class ChainPass:
                 if position > self._first:
                     assert link.rule.backward is not None
                     gradient = link.rule.backward(link.module, kept[position], values[position], gradient)
-            elif isinstance(link, Function):
-                gradient = link.backward(gradient, values[position], values[position + 1])
-            else:
+                    is_new = True
+            elif isinstance(link, Dropout):
                 gradient = gradient * kept[position]
+            elif is_new and link.backward_ is not None:
+                gradient = link.backward_(gradient, values[position + 1])
+            else:
+                gradient = link.backward(gradient, values[position], values[position + 1])
         return signals[::-1]
 
     def backpropagated_all(self, cotangents: Tensor) -> list[Signals]:

@@ -83,20 +83,25 @@ def constraint_step(
     halted : torch.Tensor of shape (*M, 1) or None, default=None
         No step is taken where this is above 0.
     known : tuple of torch.Tensor and list of torch.Tensor, or None, default=None
-        L_val and ∇L_val at the model's parameters, where they were computed with `products`.
+        L_val and ∇L_val at the model's parameters, where they were computed with `products`; the latter is written
+        over.
     """
     base = [p.detach() for p in products.model.parameters]
     loss_before, gradient = validation.value_and_gradient(base) if known is None else known
     d = diagonal(curvature, products, weights, n_probes=n_probes)
     with torch.no_grad():
-        one_over_h = [entry + each(damping, entry) for entry in d]
-        u = products.project(torch._foreach_div(gradient, one_over_h))
+        # Vectors shaped like the parameters are written over as soon as they have served: new memory costs more.
+        one_over_h = [entry.add_(each(damping, entry)) for entry in d]
+        torch._foreach_div_(gradient, one_over_h)
+        u = products.project(gradient)
         counted = u if multiplicity is None else u * multiplicity
         descent = (u * counted).sum(-1, keepdim=True)
         eta = _largest_step_size(loss_before, descent, step_size, polyak)
         if share is not None:
             eta = eta * share
-        moved = torch._foreach_addcdiv(base, products.weighted(eta * counted), one_over_h, value=-1.0)
+        moved = products.weighted(eta * counted)
+        for p, f, denominator in zip(base, moved, one_over_h, strict=True):
+            torch.addcdiv(p, f, denominator, value=-1.0, out=f)
         loss_tried = validation.value(moved)
         taken = loss_tried.isfinite() if share is None else loss_tried <= loss_before
         if halted is not None:

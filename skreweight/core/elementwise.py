@@ -16,10 +16,16 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804
 
 @dataclass(frozen=True)
 class Function:
-    """An elementwise function: ``backward(gradient, input, output)``."""
+    """An elementwise function: ``backward(gradient, input, output)``.
+
+    ``forward_`` and ``backward_(gradient, output)`` write into what they are given, which saves the system the
+    clearing of new memory; they are there for functions whose derivative follows from the output alone.
+    """
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    forward_: Callable[[Tensor], Tensor] | None = None
+    backward_: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 def function_of(module: nn.Module) -> Function | None:
@@ -44,9 +50,24 @@ def function_of(module: nn.Module) -> Function | None:
 
 
 _FUNCTIONS: dict[type[nn.Module], Function] = {
-    nn.ReLU: Function(torch.relu, lambda g, z, out: _aten.threshold_backward(g, out, 0)),
-    nn.Tanh: Function(torch.tanh, lambda g, z, out: _aten.tanh_backward(g, out)),
-    nn.Sigmoid: Function(torch.sigmoid, lambda g, z, out: _aten.sigmoid_backward(g, out)),
+    nn.ReLU: Function(
+        torch.relu,
+        lambda g, z, out: _aten.threshold_backward(g, out, 0),
+        torch.relu_,
+        lambda g, out: _aten.threshold_backward.grad_input(g, out, 0, grad_input=g),
+    ),
+    nn.Tanh: Function(
+        torch.tanh,
+        lambda g, z, out: _aten.tanh_backward(g, out),
+        torch.tanh_,
+        lambda g, out: _aten.tanh_backward.grad_input(g, out, grad_input=g),
+    ),
+    nn.Sigmoid: Function(
+        torch.sigmoid,
+        lambda g, z, out: _aten.sigmoid_backward(g, out),
+        torch.sigmoid_,
+        lambda g, out: _aten.sigmoid_backward.grad_input(g, out, grad_input=g),
+    ),
     nn.SiLU: Function(F.silu, lambda g, z, out: _aten.silu_backward(g, z)),
     nn.Mish: Function(F.mish, lambda g, z, out: _aten.mish_backward(g, z)),
     nn.SELU: Function(

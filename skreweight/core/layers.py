@@ -31,7 +31,7 @@ class LayerRule:
     gradient : callable (layer, θ, a, δ, w) -> dict
         Σ_i w_i ∇f_i for each parameter; w of shape (*M, B), or None in chains for ones.
     forward : callable (layer, θ, a) -> torch.Tensor
-        The layer's output at tensors θ (a missing one counts as 0).
+        The layer's output at tensors θ (a missing one counts as 0), in memory of its own.
     project : callable (layer, θ, a, δ, v) -> torch.Tensor of shape (*M, B), or None
         Row by row, the inner product of its gradient with v; None: Σ forward(v, a)∘δ, as it is where the layer is
         linear in its parameters.
@@ -92,7 +92,7 @@ def _linear_gradient(
 def _linear_forward(layer: nn.Module, theta: Direction, a: Tensor) -> Tensor:
     if "weight" in theta:
         return affine(a, theta["weight"], theta.get("bias"))
-    return theta["bias"].expand(*a.shape[:-1], -1)
+    return theta["bias"].expand(*a.shape[:-1], -1).clone()
 
 
 def _linear_squares(

@@ -204,8 +204,11 @@ class SignalProducts:
             if rule.project is not None:
                 row = rule.project(layer.module, tensors, activation, delta, v)
             else:
-                moved = rule.forward(layer.module, v, activation)
-                row = (moved * delta).sum(tuple(range(self.targets.dim(), delta.dim())))
+                row = (
+                    rule.forward(layer.module, v, activation)
+                    .mul_(delta)
+                    .sum(tuple(range(self.targets.dim(), delta.dim())))
+                )
             total = row if total is None else total + row
         if total is None:
             return torch.zeros_like(self.losses.detach())

@@ -13,6 +13,7 @@ from torch.optim import LBFGS, Optimizer
 from skreweight._rows.batches import Batch
 from skreweight._training.guard import Guard
 from skreweight.core.example_loss import ExampleLoss
+from skreweight.core.exchange import LOCAL, Exchange
 from skreweight.core.model import Model
 from skreweight.core.products import Products, ProductsFinder
 from skreweight.core.validation_loss import ValidationLoss
@@ -56,6 +57,8 @@ class TrainingStep:
         Precision of the forward passes that need no products of gradients; None: that of the module.
     noted : dict or None, default=None
         Where the weighting puts figures for the diagnostics; None while nobody asked for them.
+    exchange : Exchange
+        Sums over the processes that share a batch; one process by default.
     """
 
     model: Model
@@ -71,6 +74,7 @@ class TrainingStep:
     on_gradients: Callable[[Batch], None] | None = None
     autocast: torch.dtype | None = None
     noted: dict[str, list[Tensor]] | None = None
+    exchange: Exchange = LOCAL
 
     def __call__(self, batch: Batch) -> Outcome:
         """Take one step on the batch."""
@@ -103,7 +107,8 @@ class TrainingStep:
             self.validation.draw()
         weights = self.weighting.weigh(step)
         combined = products.weighted if self.weighting.needs_products else products.once
-        for parameter, gradient in zip(self.model.parameters, combined(weights), strict=True):
+        gradients = self.exchange.gradients(combined(weights))
+        for parameter, gradient in zip(self.model.parameters, gradients, strict=True):
             # The fused optimisers read memory as it lies and take no gradient that is laid out otherwise.
             same = gradient.stride() == parameter.stride()
             parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
@@ -127,6 +132,7 @@ class TrainingStep:
             products_now=lambda: self._products_now(batch),
             halted=self.guard.halted,
             diagnostics=self.noted,
+            exchange=self.exchange,
         )
 
     def _apply(self, batch: Batch, loss: Tensor, weights: Tensor, step: Step) -> bool:

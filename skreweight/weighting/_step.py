@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from skreweight.core.exchange import LOCAL, Exchange
 from skreweight.core.products import Products
 from skreweight.core.validation_loss import ValidationLoss
 from skreweight.core.virtual_step import VirtualStep, virtual_step
@@ -42,6 +43,8 @@ class Step:
         None: whoever gets as far as `after_step` may move them.
     diagnostics : dict or None
         Where figures for the history go, by name; None while nobody asked for them.
+    exchange : Exchange
+        Sums over the processes that share the batch; one process by default.
     """
 
     rows: Tensor
@@ -54,15 +57,16 @@ class Step:
     products_now: Callable[[], tuple[Products, tuple[Tensor, list[Tensor]]]] | None = None
     halted: Tensor | None = None
     diagnostics: dict[str, list[Tensor]] | None = None
+    exchange: Exchange = LOCAL
 
     @property
     def size(self) -> int:
         """B, the number of rows of the batch."""
-        return self.losses.shape[-1]
+        return self.exchange.size(self.losses.shape[-1])
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over the batch of one figure a row, (*M, B) -> (*M, 1)."""
-        return values.sum(-1, keepdim=True)
+        return self.exchange.sum(values.sum(-1, keepdim=True))
 
     def counted(self, weights: Tensor) -> Tensor:
         """Return the weights with each row counted as often as its sample weight says."""

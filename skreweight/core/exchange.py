@@ -10,8 +10,8 @@ from torch import Tensor
 class Exchange:
     """One process: every sum is already the sum over all.
 
-    What a step needs of other processes is a sum over the rows of the batch: F w, normalisers, moving averages. Each goes
-    through here and nowhere else, so that training over processes has one place to put its all-reduce.
+    What a step needs of other processes is a sum over the rows of the batch: F w, normalisers, moving averages. Each
+    goes through here and nowhere else, so that training over processes has one place to put its all-reduce.
     """
 
     def sum(self, values: Tensor) -> Tensor:

@@ -36,9 +36,9 @@ class ReweightedClassifier(SkorchClassifier):
         are set as ``module__<name>``. Those called ``n_features`` and ``n_classes`` are filled in from the
         data unless you set them. None builds `skreweight.modules.MLP`. An instance is copied, never changed.
     weighting : str, class or object, default="ours"
-        ``"none"``, ``"proportion"``, ``"two-phase"``, ``"ren"``, ``"hu"``, ``"ours"`` or ``"absgd"``, or a
-        `skreweight.weighting.Weighting`. Its parameters are set as ``weighting__<name>``; an object of yours is
-        copied, never changed.
+        ``"none"``, ``"proportion"``, ``"two-phase"``, ``"ren"``, ``"hu"``, ``"ours"``, ``"absgd"``, ``"term"``,
+        ``"top-loss"``, ``"eg"``, ``"meta"`` or ``"meta-weight-net"``, or a `skreweight.weighting.Weighting`. Its
+        parameters are set as ``weighting__<name>``; an object of yours is copied, never changed.
     validation_data : None, int, float, splitter or pair, default=None
         The balanced validation rows. None: where the method needs them, the same number from every class is
         held out of the training rows: 10, or a fifth of the rarest class where that is less, at least 1. An

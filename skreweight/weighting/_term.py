@@ -102,11 +102,11 @@ class Term(Weighting):
         of_class = where(step.targets.unsqueeze(-2) == classes, counts.unsqueeze(-2), 0.0)  # (*M, C, B)
         of_batch = tilted_mean(f.unsqueeze(-2), of_class, tau)  # (*M, C, 1)
         taken = (of_class.sum(-1) > 0) & f.isfinite().all(-1, keepdim=True)
-        new_bias = bias * (1 - self.update)
-        share = (self.update / (1 - new_bias if self.correct_start else torch.ones_like(bias))).unsqueeze(-1)
-        both = torch.cat([old.unsqueeze(-1), of_batch], dim=-1)
-        new = tilted_mean(both, torch.cat([1 - share, share], dim=-1), tau).squeeze(-1)
-        where(taken, new_bias, bias, out=bias)
+        # What the past weighs beside the share of the batch: nothing as long as there is none.
+        past = (1 - self.update) * (1 - bias if self.correct_start else torch.ones_like(bias))
+        shares = torch.stack([past, torch.zeros_like(past) + self.update], dim=-1)
+        new = tilted_mean(torch.cat([old.unsqueeze(-1), of_batch], dim=-1), shares, tau).squeeze(-1)
+        where(taken, bias * (1 - self.update), bias, out=bias)
         return where(taken, new, old, out=old)
 
 

@@ -32,7 +32,7 @@ class Meta(Weighting):
     Parameters
     ----------
     beta : float in [0, 1), default=0.9999
-        β of the effective number.
+        β of the effective number; n_y counts sample weights.
     conditional_step : float, default=1.0
         Step size τ of the conditional weights; 0.01 in the authors' code.
     virtual_reduction : {"mean", "sum"}, default="mean"

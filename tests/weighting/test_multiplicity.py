@@ -86,6 +86,18 @@ def one_step(weighting: Weighting, rows: Tensor, counts: Tensor | None) -> tuple
     return weights, stored, torch.cat([p.detach().flatten() for p in model.parameters])
 
 
+def test_the_virtual_step_of_meta_on_the_sum_counts_rows_as_they_are() -> None:
+    """Like Hu's; the weights, which are divided by the size of the batch, are those of as many copies."""
+    counts = torch.tensor([1, 2, 3, 1, 1, 2, 1, 1], dtype=torch.float64)
+    repeated = torch.arange(8).repeat_interleave(counts.long())
+    options = {"virtual_reduction": "sum", "conditional_step": 0.1, "bound": None}
+    counted, _, _ = one_step(get_weighting("meta", **options), torch.arange(8), counts)
+    of_copies, _, _ = one_step(get_weighting("meta", **options), repeated, None)
+    summed = torch.zeros(8, dtype=torch.float64).index_add(0, repeated, of_copies)
+    torch.testing.assert_close(len(counts) * counted, len(repeated) * summed, rtol=1e-10, atol=0)
+    assert (counted / counts).unique().numel() > 2, "more than a weight for each class"
+
+
 @pytest.mark.parametrize("normalization", ["linear", "softmax"])
 @pytest.mark.parametrize(
     ("name", "options"),

@@ -18,7 +18,7 @@ both_nets = pytest.mark.parametrize(
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
 def test_sample_weights_of_one(name: str) -> None:
-    # Effective numbers know how many rows there are, so that those of four rows each are others.
+    # Effective numbers are those of as many rows as the weights sum to.
     counts_rows = {"weighting__beta": 0.0} if name == "meta" else {}
     assert_same(fitted(name), fitted(name, sample_weight=np.ones(N_ROWS)))
     assert_same(fitted(name, **counts_rows), fitted(name, sample_weight=np.full(N_ROWS, 4.0), **counts_rows))

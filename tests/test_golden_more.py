@@ -228,7 +228,7 @@ class MultiplicativeReweighting(Callback):
         with torch.no_grad():
             logits = net.module_(self.golden.X)
             losses = nn.functional.cross_entropy(logits, self.golden.y, reduction="none")
-        net.weighting_.state_["log_weights"] -= self.eta * losses
+        net.weighting_.state_["weights"] -= self.eta * losses
 
 
 class TestEG:

@@ -42,7 +42,7 @@ class EG(Weighting):
     Attributes
     ----------
     state_ : dict
-        ``"log_weights"``, a tensor of shape (n_rows,).
+        ``"weights"``, log w, a tensor of shape (n_rows,).
 
     References
     ----------
@@ -71,22 +71,21 @@ class EG(Weighting):
 
     def start(self, new: NewState) -> None:
         """Give every row the weight 1."""
-        self.state_ = {"log_weights": new.per_row(0.0)}
+        self.state_ = {"weights": new.per_row(0.0)}
 
     def weigh(self, step: Step) -> Tensor:
         """Return the weights of the batch, normalised by their sum."""
-        log_w = self.state_["log_weights"]
-        old = log_w.gather(-1, step.rows)
+        old = self.stored(step.rows)
         new = old / self.decay - self.eta * step.losses
         if self.keep_batch_mass:
             new = new + step.log_sum_exp(old) - step.log_sum_exp(new)
         finite = step.losses.isfinite().all(-1, keepdim=True)
-        log_w.scatter_(-1, step.rows, where(finite, new, old))
+        self.store(step.rows, where(finite, new, old))
         used = new if self.update == "before" else old
         return step.counted((used - step.log_sum_exp(used)).exp())
 
     @property
     def stored_weights(self) -> Tensor | None:
-        """Stored weights beside the largest of them, one per row of X, (*M, N)."""
-        log_w = self.state_["log_weights"]
-        return (log_w - log_w.amax(-1, keepdim=True)).exp()
+        """Stored weights w, one per row of X, (*M, N), divided by the largest where that is above 1."""
+        log_w = self.state_["weights"]
+        return (log_w - log_w.amax(-1, keepdim=True).clamp(min=0)).exp()

@@ -136,7 +136,12 @@ class MetaWeightNet(Weighting):
         else:
             moves = self._weights(net, losses, step)
         slope = descent_slope(step, moves.detach(), self.virtual_lr)
-        return torch.autograd.grad((slope * moves).sum(), net)[0]
+        (gradient,) = torch.autograd.grad((slope * moves).sum(), net)
+        if not self.normalize:
+            return gradient
+        # While V₂ = 0 all rows weigh the same whatever c₂ is; Adam would make a step of what rounding leaves of 0.
+        flat = (net[..., 2 * self.n_hidden : -1] == 0).all(-1, keepdim=True)
+        return torch.cat([gradient[..., :-1], where(flat, 0.0, gradient[..., -1:])], dim=-1)
 
     def _stepped(self, gradient: Tensor) -> dict[str, Tensor]:
         """Return the state after a step of V's optimiser."""

@@ -58,7 +58,7 @@ def test_against_stored_weights_as_they_are(
         used = new if update == "before" else old
         np.testing.assert_allclose(ours, used / used.sum(), rtol=1e-9, atol=1e-300)
         w[rows] = new
-    np.testing.assert_allclose(weighting.stored_weights, w / w.max(), rtol=1e-9, atol=1e-300)
+    np.testing.assert_allclose(weighting.stored_weights, w / max(w.max(), 1), rtol=1e-9, atol=1e-300)
     if keep:
         assert w.sum() == pytest.approx(N_ROWS)
 
@@ -77,6 +77,17 @@ def test_decay_bounds_the_spread() -> None:
     steps(weighting, [(list(range(N_ROWS)), [3.0, 1.0, 1.0, 1.0, 1.0, 1.0])] * 100)
     assert weighting.stored_weights is not None
     assert weighting.stored_weights[1].item() == pytest.approx(math.exp(-0.5 * 2 * 2))
+
+
+def test_rows_that_were_never_visited_change_nothing_in_what_is_reported() -> None:
+    """A member of a pack has the rows of all members in its state."""
+    for eta, keep in ((0.5, False), (-0.5, True), (-0.5, False)):
+        weighting = EG(eta=eta, keep_batch_mass=keep)
+        steps(weighting, [([0, 1, 2], [3.0, 1.0, 2.0])] * 5)
+        assert weighting.stored_weights is not None
+        reported = weighting.stored_weights[:3].clone()
+        weighting.state_["weights"] = weighting.state_["weights"][:3]
+        assert torch.equal(weighting.stored_weights, reported)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

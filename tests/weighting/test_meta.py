@@ -123,7 +123,7 @@ class Slow:
 
 
 class Moved(MetaWeightNet):
-    """A net whose output layer is not 0: there the slope of c₂ is 0 but for rounding, of which Adam makes a step."""
+    """A net whose output layer is not 0, as after a step."""
 
     def start(self, new: NewState) -> None:
         super().start(new)
@@ -169,6 +169,18 @@ class TestMetaWeightNet:
         active = (f * v1 + c1 > 0).any(0)
         assert active.all()
         assert len(torch.unique(-c1 / v1)) == (n_hidden + 1) // 2
+
+    @pytest.mark.parametrize("through_loss", [True, False])
+    def test_rounding_is_no_slope(self, through_loss: bool) -> None:
+        """While all rows weigh the same c₂ has none, and Adam's step, which knows no size, must be 0."""
+        weighting = MetaWeightNet(n_hidden=7, through_loss=through_loss)
+        step = OneStep(weighting)
+        step(ROWS)
+        net = weighting.state_["net"].clone()
+        assert net[-1] == 0
+        assert net[14:21].any()
+        step(ROWS)
+        assert weighting.state_["net"][-1] != 0
 
     def test_fits_do_not_move_the_global_generator_and_agree(self) -> None:
         state = torch.get_rng_state()

@@ -126,10 +126,6 @@ class Training:
         _, targets = table(N_ROWS, seed=3)
         counts = torch.nn.functional.one_hot(targets[rows_of_members()], N_CLASSES).sum(-2).double()
         weighting.start(NewState(N_ROWS, counts[self.which]))
-        if "net" in weighting.state_:
-            # Where all rows weigh the same the slope of c₂ is 0 but for rounding, of which Adam makes a step.
-            net = weighting.state_["net"]
-            net += torch.randn(K, net.shape[-1], generator=torch.Generator().manual_seed(4))[self.which]
 
     def run(self) -> list[Tensor]:
         """Take some steps; return the weights of each, the parameters and the state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -11,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.history import History
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from skreweight._composition import train
@@ -36,9 +37,9 @@ class ReweightedClassifier(SkorchClassifier):
         are set as ``module__<name>``. Those called ``n_features`` and ``n_classes`` are filled in from the
         data unless you set them. None builds `skreweight.modules.MLP`. An instance is copied, never changed.
     weighting : str, class or object, default="ours"
-        ``"none"``, ``"proportion"``, ``"two-phase"``, ``"ren"``, ``"hu"``, ``"ours"`` or ``"absgd"``, or a
-        `skreweight.weighting.Weighting`. Its parameters are set as ``weighting__<name>``; an object of yours is
-        copied, never changed.
+        ``"none"``, ``"proportion"``, ``"two-phase"``, ``"ren"``, ``"hu"``, ``"ours"``, ``"absgd"``, ``"term"``,
+        ``"top-loss"``, ``"eg"``, ``"meta"`` or ``"meta-weight-net"``, or a `skreweight.weighting.Weighting`. Its
+        parameters are set as ``weighting__<name>``; an object of yours is copied, never changed.
     validation_data : None, int, float, splitter or pair, default=None
         The balanced validation rows. None: where the method needs them, the same number from every class is
         held out of the training rows: 10, or a fifth of the rarest class where that is less, at least 1. An
@@ -383,9 +384,15 @@ class ReweightedClassifier(SkorchClassifier):
         if name != "weighting_" or not self.initialized_:
             return super()._get_module(name, msg)
         progress = self.progress_
+
+        def load(state: Mapping[str, Any]) -> Tensor | None:
+            progress.load_state_dict(state, self.device)
+            weighting = progress.weighting
+            return None if weighting is None or state["weighting"] is None else weighting.stored_weights
+
         return files.ResumeFile(
             self.__dict__,
             lambda: progress.state_dict(schedules_of(self.callbacks_)),
-            lambda state: progress.load_state_dict(state, self.device),
+            load,
             in_training=self._answers_in_codes,
         )

@@ -340,6 +340,7 @@ def test_state_is_found_again_after_save_and_load_params(name, device, tmp_path)
     for key, value in net.weighting_.state_.items():
         assert torch.equal(value, loaded.weighting_.state_[key]), key
         assert loaded.weighting_.state_[key].device == value.device
+    np.testing.assert_array_equal(loaded.example_weights_, net.example_weights_)
     assert_same_fit(net.partial_fit(X, y), loaded.partial_fit(X, y))
 
 

@@ -1,17 +1,14 @@
 """The recorded runs of the authors' code, replayed through the estimator: every parameter and weight."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
 
-from skreweight import ReweightedClassifier
 from skreweight.losses import FocalLoss, LDAMLoss, effective_number_weights
 from skreweight.weighting import NewState, Step, get_weighting
-from tests.golden import PARAMETERS, Golden, golden_module, load
+from tests.golden import PARAMETERS, Recorder, assert_parameters, golden_module, load, replay
 
 SGD = {"optimizer": torch.optim.SGD, "lr": 0.1}
 DRW = {"class_weight": "effective-number", "defer_class_weight": True}
@@ -85,71 +82,6 @@ HU_RUNS: dict[str, dict[str, Any]] = {
         "weighting__normalization": "softmax",
     },
 }
-
-
-class EpochBatches:
-    """The recorded batches, four an epoch."""
-
-    def __init__(self, golden: Golden) -> None:
-        self.batches = golden.idx.reshape(5, 4, 16).numpy()
-        self.epoch = 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        yield from self.batches[self.epoch]
-        self.epoch += 1
-
-
-class Recorder(Callback):
-    """Parameters and stored weights after each step, as any callback can read them."""
-
-    def __init__(self) -> None:
-        self.parameters: list[dict[str, np.ndarray]] = []
-        self.stored: list[np.ndarray] = []
-
-    def on_batch_end(self, net, training=False, **kwargs):
-        if not training:
-            return
-        state = net.module_.state_dict()
-        self.parameters.append({name: state[key].clone().numpy() for name, key in PARAMETERS.items()})
-        if net.weighting_.stored_weights is not None:
-            self.stored.append(net.weighting_.stored_weights.clone().numpy())
-
-
-class Weights(Callback):
-    """What `weigh` returned, step by step."""
-
-    def on_train_begin(self, net, **kwargs):
-        self.used: list[np.ndarray] = []
-        weigh = net.weighting_.weigh
-
-        def watched(step: Step) -> torch.Tensor:
-            weights = weigh(step)
-            self.used.append(weights.clone().numpy())
-            return weights
-
-        net.weighting_.weigh = watched
-
-
-def replay(golden: Golden, **settings: Any) -> tuple[Recorder, list[np.ndarray]]:
-    """Train with the recorded batches; return what was recorded, and the weights used in stage 2."""
-    recorder, weights = Recorder(), Weights()
-    ReweightedClassifier(
-        golden_module(),
-        iterator_train__batch_sampler=EpochBatches(golden),
-        callbacks=[recorder, weights],
-        keep_best=False,
-        **settings,
-    ).fit(golden.X.numpy(), golden.y.numpy())
-    assert len(recorder.parameters) == 20
-    return recorder, weights.used
-
-
-def assert_parameters(recorder: Recorder, recorded: dict[str, np.ndarray], rtol: float = 1e-10) -> None:
-    for step, parameters in enumerate(recorder.parameters):
-        for name, found in parameters.items():
-            np.testing.assert_allclose(
-                found, recorded[name][step], rtol=rtol, atol=1e-14, err_msg=f"{name} after step {step}"
-            )
 
 
 class TestABSGD:

@@ -427,7 +427,7 @@ class TestGolden:
     @pytest.mark.parametrize("name", golden.meta)
     def test_losses_and_parameters(self, name: str) -> None:
         settings, recorded = self.golden.meta[name], self.golden.run(name)
-        module = GoldenModule()
+        module = GoldenModule(self.golden)
         optimizer = torch.optim.SGD(
             module.parameters(),
             lr=0.1,

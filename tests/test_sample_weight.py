@@ -15,6 +15,9 @@ from skreweight.weighting._base import Step
 
 NAMES = list(WEIGHTINGS)
 
+# Effective numbers (1 − β)/(1 − βⁿ) are those of as many rows as the weights sum to: scaled weights change them.
+SCALE_FREE: dict[str, dict[str, Any]] = {"meta": {"weighting__beta": 0.0}}
+
 
 class DoubleMLP(MLP):
     """In float64, so that a difference beyond rounding shows."""
@@ -78,9 +81,10 @@ def test_absurd_values_in_a_row_of_weight_zero_do_nothing(weighting: str) -> Non
 @pytest.mark.parametrize("weighting", NAMES)
 def test_equal_weights_are_no_weights(weighting: str) -> None:
     X, y = rows()
-    plain = classifier(weighting).fit(X, y)
+    options = SCALE_FREE.get(weighting, {})
+    plain = classifier(weighting, **options).fit(X, y)
     for value in (1.0, 4.0):
-        weighted = classifier(weighting).fit(X, y, sample_weight=np.full(len(y), value))
+        weighted = classifier(weighting, **options).fit(X, y, sample_weight=np.full(len(y), value))
         assert torch.equal(parameters(weighted), parameters(plain))
 
 
@@ -88,8 +92,23 @@ def test_equal_weights_are_no_weights(weighting: str) -> None:
 def test_the_scale_of_the_weights_means_nothing(weighting: str) -> None:
     X, y = rows()
     weight = np.random.default_rng(1).integers(1, 4, len(y)).astype(float)
-    one, other = (classifier(weighting).fit(X, y, sample_weight=weight * scale) for scale in (1.0, 8.0))
+    options = SCALE_FREE.get(weighting, {})
+    one, other = (
+        classifier(weighting, **options).fit(X, y, sample_weight=weight * scale) for scale in (1.0, 8.0)
+    )
     assert torch.equal(parameters(one), parameters(other))
+
+
+@pytest.mark.parametrize(
+    ("weighting", "options"), [("meta", {}), ("proportion", {"weighting__scheme": "effective-number"})]
+)
+def test_effective_numbers_count_what_the_weights_sum_to(weighting: str, options: dict[str, Any]) -> None:
+    X, y = rows()
+    clf = classifier(weighting, **options).fit(X, y, sample_weight=np.full(len(y), 50.0))
+    held = clf.validation_indices_
+    counts = 50.0 * np.bincount(y if held is None else np.delete(y, held))
+    expected = effective_number_weights(torch.from_numpy(counts), 0.9999)
+    torch.testing.assert_close(clf.weighting_.state_["class_weights"], expected)
 
 
 # ------------------------------------------------------------------ repeated rows

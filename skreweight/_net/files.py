@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 _ARRAYS = ("class_counts", "validation_indices", "example_weights")
 
@@ -24,8 +25,8 @@ class ResumeFile:
         The net's, for what was learned.
     training : callable () -> dict
         Returns the state of training.
-    load_training : callable (dict)
-        Takes it over.
+    load_training : callable (dict) -> torch.Tensor or None
+        Takes it over, and returns the stored weights that it has.
     in_training : bool
         Whether training is under way: example weights are then still those of an earlier fit.
     """
@@ -34,7 +35,7 @@ class ResumeFile:
         self,
         attributes: MutableMapping[str, Any],
         training: Callable[[], dict[str, Any]],
-        load_training: Callable[[Mapping[str, Any]], None],
+        load_training: Callable[[Mapping[str, Any]], Tensor | None],
         *,
         in_training: bool,
     ) -> None:
@@ -50,10 +51,9 @@ class ResumeFile:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a saved state; nothing is, where it does not fit."""
-        self._load_training(state)
+        stored = self._load_training(state)
         self._attributes.update(learned(state))
         figures = self._attributes.get("example_weights_")
-        stored = (state["weighting"] or {}).get("weights")
         if stored is not None and figures is not None and len(stored) >= len(figures):
             current = stored.detach().cpu().double().numpy()[: len(figures)]
             self._attributes["example_weights_"] = np.where(np.isnan(figures), np.nan, current)

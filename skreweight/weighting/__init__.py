@@ -9,13 +9,18 @@ from sklearn.base import clone
 from skreweight._names import did_you_mean
 from skreweight.weighting._absgd import ABSGD
 from skreweight.weighting._base import NewState, Weighting
+from skreweight.weighting._eg import EG
 from skreweight.weighting._hu import Hu
+from skreweight.weighting._meta import Meta
+from skreweight.weighting._meta_weight_net import MetaWeightNet
 from skreweight.weighting._none import NoWeighting
 from skreweight.weighting._ours import Ours
 from skreweight.weighting._parameters import choice, count, flag, hyperparameters, number
 from skreweight.weighting._proportion import Proportion
 from skreweight.weighting._ren import Ren
 from skreweight.weighting._step import Step
+from skreweight.weighting._term import Term
+from skreweight.weighting._top_loss import TopLoss
 from skreweight.weighting._two_phase import TwoPhase
 
 WEIGHTINGS: dict[str, type[Weighting]] = {
@@ -26,6 +31,11 @@ WEIGHTINGS: dict[str, type[Weighting]] = {
     "hu": Hu,
     "ours": Ours,
     "absgd": ABSGD,
+    "term": Term,
+    "top-loss": TopLoss,
+    "eg": EG,
+    "meta": Meta,
+    "meta-weight-net": MetaWeightNet,
 }
 
 
@@ -89,14 +99,19 @@ def _unknown_parameter(weighting: Any, chosen: Weighting, name: str) -> str:
 
 __all__ = [
     "ABSGD",
+    "EG",
     "WEIGHTINGS",
     "Hu",
+    "Meta",
+    "MetaWeightNet",
     "NewState",
     "NoWeighting",
     "Ours",
     "Proportion",
     "Ren",
     "Step",
+    "Term",
+    "TopLoss",
     "TwoPhase",
     "Weighting",
     "choice",

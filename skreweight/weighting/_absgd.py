@@ -24,6 +24,8 @@ class ABSGD(Weighting):
     The w_i sum to about 1 on average over many batches, not in each. All is kept in the log domain and in
     float64, so that float32 losses of any size and λ of either sign give exact weights.
 
+    Tilted risk (TERM) with the tilt t of single rows is this method with ``lam=1/t`` and ``gamma`` the batch's share.
+
     Parameters
     ----------
     lam : float, default=1.0

@@ -38,15 +38,17 @@ class Proportion(Weighting):
 
     def start(self, new: NewState) -> None:
         """Compute the class weights."""
-        counts = new.class_counts
-        betas = self.beta.flatten().tolist() if isinstance(self.beta, Tensor) else [self.beta] * len(counts)
-        if counts.dim() == 1:
-            weights = class_weights(counts, scheme=self.scheme, beta=self.beta)
-        else:
-            members = zip(counts, betas, strict=True)
-            weights = torch.stack([class_weights(c, scheme=self.scheme, beta=beta) for c, beta in members])
-        self.state_ = {"class_weights": weights.to(counts)}
+        self.state_ = {"class_weights": weights_of_classes(new.class_counts, self.scheme, self.beta)}
 
     def weigh(self, step: Step) -> Tensor:
         """Return c_y/B."""
         return step.uniform() * self.state_["class_weights"].gather(-1, step.targets)
+
+
+def weights_of_classes(counts: Tensor, scheme: str, beta: Tensor | float) -> Tensor:
+    """Return weights of mean 1 over the classes, like their counts of shape (*M, C); `beta` may be one a member."""
+    betas = beta.flatten().tolist() if isinstance(beta, Tensor) else [beta] * len(counts)
+    if counts.dim() == 1:
+        return class_weights(counts, scheme=scheme, beta=betas[0]).to(counts)
+    members = zip(counts, betas, strict=True)
+    return torch.stack([class_weights(c, scheme=scheme, beta=b) for c, b in members]).to(counts)

@@ -75,7 +75,12 @@ def test_a_floor_that_many_weights_lie_on() -> None:
         # Training rows in training mode; virtual and real step share the one pass.
         ("none", {}, {(True, 16): 12}),
         ("absgd", {}, {(True, 16): 12}),
+        ("term", {}, {(True, 16): 12}),
+        ("top-loss", {}, {(True, 16): 12}),
+        ("eg", {}, {(True, 16): 12}),
         ("ren", {}, {(True, 16): 12, (False, 4): 12}),
+        ("meta", {}, {(True, 16): 12, (False, 4): 12}),
+        ("meta-weight-net", {}, {(True, 16): 12, (False, 4): 12}),
         ("hu", {}, {(True, 16): 12, (False, 4): 12}),
         # A constraint step: rows and validation rows in one pass, and L_val at the new parameters.
         ("ours", {}, {(True, 16): 12, (False, 20): 12, (False, 4): 24}),

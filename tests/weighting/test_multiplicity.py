@@ -11,7 +11,7 @@ from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
 from skreweight.core.signal_products import SignalRecorder
 from skreweight.core.validation_loss import ValidationLoss
-from skreweight.weighting import NewState, Step, Weighting, get_weighting
+from skreweight.weighting import WEIGHTINGS, NewState, Step, Weighting, get_weighting
 from tests.weighting.problem import N_ROWS, Net, assert_close, data, fitted, pair
 
 COUNTS = 1 + np.arange(N_ROWS) % 3
@@ -27,6 +27,14 @@ SGD = {"optimizer": torch.optim.SGD, "batch_size": -1}
         ("ren", {}),
         ("absgd", {}),
         ("absgd", {"weighting__lam": -1.0, "weighting__gamma": 0.1, "weighting__add_uniform": True}),
+        ("term", {}),
+        ("term", {"weighting__t": -1.0, "weighting__tau": 2.0, "weighting__correct_start": False}),
+        ("top-loss", {"weighting__keep": 0.33}),
+        ("eg", {"weighting__eta": -0.5}),
+        ("eg", {"weighting__eta": 0.5, "weighting__update": "after", "weighting__decay": 2.0}),
+        ("meta", {"weighting__conditional_step": 10.0}),
+        ("meta-weight-net", {"weighting__net_lr": 0.1}),
+        ("meta-weight-net", {"weighting__normalize": False, "weighting__through_loss": True}),
     ],
 )
 def test_weighted_rows_are_repeated_rows(name: str, options: dict[str, Any]) -> None:
@@ -35,7 +43,7 @@ def test_weighted_rows_are_repeated_rows(name: str, options: dict[str, Any]) -> 
     assert_close(weighted, repeated)
 
 
-@pytest.mark.parametrize("name", ["none", "proportion", "ren", "hu", "ours", "absgd"])
+@pytest.mark.parametrize("name", [name for name in WEIGHTINGS if name != "two-phase"])
 def test_a_row_of_weight_zero_is_left_out(name: str) -> None:
     weights = np.ones(N_ROWS)
     weights[::7] = 0
@@ -76,6 +84,18 @@ def one_step(weighting: Weighting, rows: Tensor, counts: Tensor | None) -> tuple
     weighting.after_step(step)
     stored = weighting.state_.get("weights", torch.zeros(8))
     return weights, stored, torch.cat([p.detach().flatten() for p in model.parameters])
+
+
+def test_the_virtual_step_of_meta_on_the_sum_counts_rows_as_they_are() -> None:
+    """Like Hu's; the weights, which are divided by the size of the batch, are those of as many copies."""
+    counts = torch.tensor([1, 2, 3, 1, 1, 2, 1, 1], dtype=torch.float64)
+    repeated = torch.arange(8).repeat_interleave(counts.long())
+    options = {"virtual_reduction": "sum", "conditional_step": 0.1, "bound": None}
+    counted, _, _ = one_step(get_weighting("meta", **options), torch.arange(8), counts)
+    of_copies, _, _ = one_step(get_weighting("meta", **options), repeated, None)
+    summed = torch.zeros(8, dtype=torch.float64).index_add(0, repeated, of_copies)
+    torch.testing.assert_close(len(counts) * counted, len(repeated) * summed, rtol=1e-10, atol=0)
+    assert (counted / counts).unique().numel() > 2, "more than a weight for each class"
 
 
 @pytest.mark.parametrize("normalization", ["linear", "softmax"])

@@ -11,8 +11,8 @@ from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
 from tests.core import oracles
 from tests.core.oracles import flat
-from tests.golden import Golden, golden_module, load
-from tests.test_golden import FROM_THE_START, SGD, replay
+from tests.golden import Golden, golden_module, load, replay
+from tests.test_golden import FROM_THE_START, SGD
 from tests.weighting.problem import Net, data, fitted, pair
 
 PLAIN = ExampleLoss(torch.nn.CrossEntropyLoss(reduction="none"))

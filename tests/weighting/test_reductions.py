@@ -18,8 +18,10 @@ both_nets = pytest.mark.parametrize(
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
 def test_sample_weights_of_one(name: str) -> None:
+    # Effective numbers are those of as many rows as the weights sum to.
+    counts_rows = {"weighting__beta": 0.0} if name == "meta" else {}
     assert_same(fitted(name), fitted(name, sample_weight=np.ones(N_ROWS)))
-    assert_same(fitted(name), fitted(name, sample_weight=np.full(N_ROWS, 4.0)))
+    assert_same(fitted(name, **counts_rows), fitted(name, sample_weight=np.full(N_ROWS, 4.0), **counts_rows))
 
 
 @both_optimizers
@@ -102,7 +104,7 @@ def test_a_constraint_step_of_size_zero_is_hu(net: dict[str, Any]) -> None:
     assert np.array_equal(ours.example_weights_, hu.example_weights_)
 
 
-@pytest.mark.parametrize("name", ["two-phase", "ren", "hu", "ours"])
+@pytest.mark.parametrize("name", ["two-phase", "ren", "hu", "ours", "meta", "meta-weight-net"])
 def test_a_penalty_of_coefficient_zero(name: str) -> None:
     assert_same(fitted(name), fitted(name, weighting__lp_norm=8, weighting__lp_coef=0.0))
     with pytest.raises(AssertionError):
@@ -154,3 +156,57 @@ def test_proportion_is_the_same_as_class_weights() -> None:
     counts = np.bincount(y[:N_ROWS])
     weights = dict(enumerate(2 * (1 / counts) / (1 / counts).sum()))
     assert_close(fitted("proportion", **SGD), fitted("none", class_weight=weights, **SGD), rtol=1e-12)
+
+
+@both_optimizers
+@both_nets
+@pytest.mark.parametrize(
+    ("name", "still"),
+    [
+        ("top-loss", {"weighting__keep": 1.0}),
+        ("term", {"weighting__t": 0.0}),
+        ("term", {"weighting__t": 0.0, "weighting__correct_start": False, "weighting__update": 1.0}),
+    ],
+)
+def test_without_focus_on_large_losses_it_is_the_plain_loss(
+    name: str, still: dict[str, Any], optimizer: dict[str, Any], net: dict[str, Any]
+) -> None:
+    assert_same(fitted(name, **still, **optimizer, **net), fitted("none", **optimizer, **net))
+
+
+@both_nets
+@pytest.mark.parametrize(
+    ("name", "still", "other", "options"),
+    [
+        ("eg", {"eta": 0.0}, "none", {}),
+        ("meta-weight-net", {"net_lr": 0.0}, "none", {}),
+        ("meta-weight-net", {"net_lr": 0.0, "net_optimizer": "sgd", "through_loss": True}, "none", {}),
+        ("meta", {"conditional_step": 0.0}, "proportion", {"weighting__scheme": "effective-number"}),
+        ("meta", {"virtual_lr": 0.0, "bound": None}, "proportion", {"weighting__scheme": "effective-number"}),
+        ("meta", {"beta": 0.0, "conditional_step": 0.0}, "none", {}),
+    ],
+)
+def test_what_stands_still(
+    name: str, still: dict[str, Any], other: str, options: dict[str, Any], net: dict[str, Any]
+) -> None:
+    """The validation and virtual passes in between leave dropout's draws and BatchNorm's statistics as they were."""
+    still = {f"weighting__{parameter}": value for parameter, value in still.items()}
+    assert_close(fitted(name, **still, **SGD, **net), fitted(other, **options, **SGD, **net), rtol=1e-12)
+
+
+def test_term_with_one_tilt_is_absgd() -> None:
+    """On all rows at once: t = τ = 1/λ, the present batch alone in the average."""
+    term = fitted("term", weighting__t=2.0, weighting__tau=2.0, weighting__update=1.0, batch_size=-1, **SGD)
+    absgd = fitted("absgd", weighting__lam=0.5, weighting__gamma=1.0, batch_size=-1, **SGD)
+    assert_close(term, absgd, rtol=1e-12)
+    np.testing.assert_allclose(term.example_weights_, absgd.example_weights_, rtol=1e-10)
+
+
+def test_meta_with_the_optimizers_rate_as_a_number() -> None:
+    """`virtual_lr=None` is the present learning rate; and META with a step that counts is not proportion."""
+    steps = {"weighting__conditional_step": 5.0, **SGD}
+    assert_close(fitted("meta", **steps), fitted("meta", weighting__virtual_lr=0.05, **steps), rtol=1e-12)
+    with pytest.raises(AssertionError):
+        assert_close(
+            fitted("meta", **steps), fitted("proportion", weighting__scheme="effective-number", **SGD), 1e-4
+        )

@@ -8,14 +8,18 @@ from sklearn.base import clone
 
 from skreweight._names import did_you_mean
 from skreweight.weighting._absgd import ABSGD
-from skreweight.weighting._base import NewState, Weighting
+from skreweight.weighting._base import NewState, Trained, Weighting
+from skreweight.weighting._crt import ClassifierRetraining
 from skreweight.weighting._hu import Hu
+from skreweight.weighting._logit_adjustment import LogitAdjustment
+from skreweight.weighting._lws import LearnableWeightScaling
 from skreweight.weighting._none import NoWeighting
 from skreweight.weighting._ours import Ours
 from skreweight.weighting._parameters import choice, count, flag, hyperparameters, number
 from skreweight.weighting._proportion import Proportion
 from skreweight.weighting._ren import Ren
 from skreweight.weighting._step import Step
+from skreweight.weighting._tau_norm import TauNormalization
 from skreweight.weighting._two_phase import TwoPhase
 
 WEIGHTINGS: dict[str, type[Weighting]] = {
@@ -26,6 +30,10 @@ WEIGHTINGS: dict[str, type[Weighting]] = {
     "hu": Hu,
     "ours": Ours,
     "absgd": ABSGD,
+    "crt": ClassifierRetraining,
+    "lws": LearnableWeightScaling,
+    "tau-norm": TauNormalization,
+    "logit-adjustment": LogitAdjustment,
 }
 
 
@@ -90,13 +98,18 @@ def _unknown_parameter(weighting: Any, chosen: Weighting, name: str) -> str:
 __all__ = [
     "ABSGD",
     "WEIGHTINGS",
+    "ClassifierRetraining",
     "Hu",
+    "LearnableWeightScaling",
+    "LogitAdjustment",
     "NewState",
     "NoWeighting",
     "Ours",
     "Proportion",
     "Ren",
     "Step",
+    "TauNormalization",
+    "Trained",
     "TwoPhase",
     "Weighting",
     "choice",

@@ -53,7 +53,7 @@ def _check_correction(net: SkorchClassifier) -> None:
     criterion = plain(net.criterion_)
     if net.weighting_.trains_correction and isinstance(criterion, nn.NLLLoss | nn.BCEWithLogitsLoss):
         raise ValueError(
-            f"weighting {net.weighting!r} scales one logit for each class, {type(criterion).__mro__[1].__name__} takes "
+            f"{type(net.weighting_).__name__} scales one logit for each class, {type(criterion).__mro__[1].__name__} takes "
             "none: use a module with logits and CrossEntropyLoss."
         )
     if isinstance(net.weighting_, LogitAdjustment) and isinstance(criterion, LDAMLoss) and criterion.tau:
@@ -66,7 +66,7 @@ def _draws(net: SkorchClassifier) -> str | None:
     """What draws rows by their classes, if anything does."""
     own = getattr(net.weighting_, "sampling", "instance")
     if own != "instance":
-        return f"weighting={net.weighting!r}, which draws {own} batches"
+        return f"{type(net.weighting_).__name__}, which draws {own} batches"
     return None if net.sampling in (None, 1) else f"sampling={net.sampling!r}"
 
 
@@ -77,7 +77,7 @@ def _corrections(net: SkorchClassifier) -> list[str]:
     if net.class_weight is not None and not isinstance(net.class_weight, dict):
         found.append(f"class_weight={net.class_weight!r}")
     if isinstance(net.weighting_, Proportion | LogitAdjustment):
-        found.append(f"weighting={net.weighting!r}")
+        found.append(type(net.weighting_).__name__)
     criterion = plain(net.criterion_)
     if isinstance(criterion, LogitAdjustedLoss):
         found.append(f"criterion={type(criterion).__name__}")

@@ -110,7 +110,7 @@ def _prepared(
         *data,
         owner=owner,
         carving=Carving(
-            net.validation_data, method.needs_validation, net.train_on_validation, net.progress_.seed
+            net.validation_data, method.wants_validation, net.train_on_validation, net.progress_.seed
         ),
         classes=known,
         columns=None if learns else net._columns(),

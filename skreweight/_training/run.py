@@ -183,11 +183,7 @@ class Run:
         weighting = stage.weighting
         if not weighting.wants_validation and stage.rows == "training":
             return None
-        if self.rows.validation is None:
-            raise ValueError(
-                f"{type(weighting).__name__} needs validation rows and there are none: set it before fit, or give "
-                "validation_data."
-            )
+        self._need_validation(weighting)
         penalty = {k: v for k, v in weighting.get_params().items() if k in ("lp_norm", "lp_coef")}
         return ValidationLoss(
             self._network.evaluation,
@@ -196,6 +192,13 @@ class Run:
             batch_size=self._plan.validation_batch_size,
             **penalty,
         )
+
+    def _need_validation(self, weighting: Weighting) -> None:
+        if self.rows.validation is None:
+            raise ValueError(
+                f"{type(weighting).__name__} needs validation rows and there are none: set it before fit, or give "
+                "validation_data."
+            )
 
     def _validation_rows(self) -> tuple[Any, Tensor]:
         """The validation rows, with a leading axis for K members that share them."""
@@ -251,11 +254,11 @@ class Run:
         return chosen(stage.trains or (), names, lambda: self._classifier(plan))
 
     def _trained(self) -> Trained:
-        plan, rows = self._plan, self.rows
-        model = self._network.evaluation
+        plan, model = self._plan, self._network.evaluation
 
         @torch.no_grad()
         def validation() -> tuple[Tensor, Tensor]:
+            self._need_validation(plan.stages[-1].weighting)
             x, targets = self._validation_rows()
             return plan.logits_of(model(x)), targets
 
@@ -265,8 +268,8 @@ class Run:
             weight, bias = state[names[id(layer.weight)]], getattr(layer, "bias", None)
             return weight, None if bias is None else state[names[id(bias)]]
 
-        counts = rows.class_counts.expand(*plan.model.shape, -1)
-        return Trained(counts, None if rows.validation is None else validation, classifier)
+        counts = self.rows.class_counts.expand(*plan.model.shape, -1)
+        return Trained(counts, validation, classifier)
 
     def _weights_to_note(self, stage: Stage) -> Tensor | None:
         """Where the weights of the rows are written, if the stage's method gives them any and does not store them."""

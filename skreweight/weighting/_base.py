@@ -59,14 +59,14 @@ class Trained:
     ----------
     class_counts : torch.Tensor of shape (*M, C)
         (Weighted) number of training rows of each class.
-    validation : callable () -> (logits of shape (*M, m, C), targets of shape (*M, m)), or None
-        Of the validation rows, if there are any.
+    validation : callable () -> (logits of shape (*M, m, C), targets of shape (*M, m))
+        Of the validation rows; a ValueError says where there are none.
     classifier : callable () -> (W of shape (*M, C, D), b of shape (*M, C) or None)
         Of the layer that makes the logits W φ + b; only where the weighting has ``needs_classifier``.
     """
 
     class_counts: Tensor
-    validation: Callable[[], tuple[Tensor, Tensor]] | None
+    validation: Callable[[], tuple[Tensor, Tensor]]
     classifier: Callable[[], tuple[Tensor, Tensor | None]]
 
 

@@ -69,7 +69,6 @@ class LogitAdjustment(Weighting):
         log_shares = torch.where(counts > 0, shares, 1.0).log()
         tau: Tensor | float | None = self.tau
         if tau is None:
-            assert trained.validation is not None
             logits, targets = trained.validation()
             tau = chosen_strength(logits, targets, lambda z, t: z - t * log_shares.unsqueeze(-2))
         self.state_["tau"] = torch.zeros_like(self.state_["tau"]).add(tau)

@@ -37,7 +37,9 @@ class LearnableWeightScaling(Weighting):
         Learning rate of the scales; None: that of the optimiser, with the schedules it may have. The authors begin
         at 0.2.
     momentum : float in [0, 1), default=0.9
+        Share of the velocity v that each step keeps.
     weight_decay : float, default=5e-4
+        How strongly the scales are pulled towards 0.
 
     Attributes
     ----------

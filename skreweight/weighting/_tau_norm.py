@@ -95,7 +95,6 @@ class TauNormalization(Weighting):
         left_out = torch.zeros_like(lengths) if bias is None or self.keep_bias else bias
         tau: Tensor | float | None = self.tau
         if tau is None:
-            assert trained.validation is not None
             logits, targets = trained.validation()
             plain = logits - left_out.unsqueeze(-2)
             tau = chosen_strength(plain, targets, lambda z, t: z * (lengths**-t).unsqueeze(-2))

@@ -53,8 +53,8 @@ def _check_correction(net: SkorchClassifier) -> None:
     criterion = plain(net.criterion_)
     if net.weighting_.trains_correction and isinstance(criterion, nn.NLLLoss | nn.BCEWithLogitsLoss):
         raise ValueError(
-            f"{type(net.weighting_).__name__} scales one logit for each class, {type(criterion).__mro__[1].__name__} takes "
-            "none: use a module with logits and CrossEntropyLoss."
+            f"{type(net.weighting_).__name__} scales one logit for each class, which criterion={net.criterion!r} does "
+            "not take: use a module with logits and CrossEntropyLoss."
         )
     if isinstance(net.weighting_, LogitAdjustment) and isinstance(criterion, LDAMLoss) and criterion.tau:
         raise ValueError(

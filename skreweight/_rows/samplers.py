@@ -41,7 +41,7 @@ def class_shares(counts: Tensor, sampling: str | float, progress: float = 1.0) -
     n = counts.double()
     here = n > 0
     if sampling == "progressive":
-        natural, even = n / n.sum(-1, keepdim=True), here / here.sum(-1, keepdim=True)
+        natural, even = n / n.sum(-1, keepdim=True), here.double() / here.sum(-1, keepdim=True)
         return (1 - progress) * natural + progress * even
     if sampling == "effective-number":
         sizes = n / -torch.expm1(n * math.log(BETA))

@@ -2,6 +2,6 @@
 
 from skreweight._classifier import ReweightedClassifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = ["ReweightedClassifier", "__version__"]

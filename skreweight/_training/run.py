@@ -141,6 +141,7 @@ class Run:
         self._plan = plan
         network = self._network = self._network.following(plan)
         noted: dict[str, list[Tensor]] | None = {} if plan.diagnostics and stage.number > 1 else None
+        network.model.follow_mode()  # a callback may have predicted in between
         network.model.draws.generators = list(generators or ())
         step = self._step(stage, noted)
         return Epoch(

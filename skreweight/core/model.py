@@ -117,7 +117,7 @@ class Model:
             if isinstance(m, nn.modules.batchnorm._NormBase)
             and trained.isdisjoint(id(p) for p in m.parameters(recurse=False))
         ]
-        other._follow_mode()
+        other.follow_mode()
         return other
 
     @torch.no_grad()

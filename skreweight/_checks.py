@@ -26,6 +26,7 @@ def check_together(net: SkorchClassifier) -> None:
         Where more than one of them corrects for the number of rows in the classes.
     """
     _check_sampling(net)
+    _check_trainable(net)
     _check_correction(net)
     twice = _corrections(net)
     if len(twice) > 1 and (_draws(net) or isinstance(net.weighting_, LogitAdjustment)):
@@ -46,6 +47,13 @@ def _check_sampling(net: SkorchClassifier) -> None:
     elif net.defer_sampling:
         raise ValueError(
             "defer_sampling=True defers nothing: set sampling, or leave defer_sampling at False."
+        )
+
+
+def _check_trainable(net: SkorchClassifier) -> None:
+    if net.stage_two_trainable is not None and len(net.stage_two_trainable) == 0:
+        raise ValueError(
+            "stage_two_trainable names nothing, and stage 2 would train nothing: name parameters, or leave it at None."
         )
 
 

@@ -218,7 +218,10 @@ def test_member_is_the_network_alone(
         ("logit-adjustment", {"weighting__tau": None}),
         ("hu", {"sampling": "balanced", "stage_two_trainable": "classifier", "restart_stage_two": True}),
         ("absgd", {"sampling": "progressive", "stage_two_trainable": ["layers.2.*", "classifier"]}),
-        ("none", {"module": General, "sampling": 0.5, "defer_sampling": True, "stage_two_trainable": ["last.*"]}),
+        (
+            "none",
+            {"module": General, "sampling": 0.5, "defer_sampling": True, "stage_two_trainable": ["last.*"]},
+        ),
         ("ren", {"module": WithDropout}),
         ("ours", {"module": WithDropout}),
     ],

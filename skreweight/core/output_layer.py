@@ -22,7 +22,7 @@ class OutputLayer:
     features : torch.Tensor of shape (n, ...)
         What it was given for the rows that were looked at.
     is_affine : bool
-        Whether the module's output is W a + b of that input a, with its ``weight`` and ``bias``.
+        Whether the module's output is W a + b of that input a, with its parameters ``weight`` and ``bias``.
     n_outputs : int
         Outputs of the module for each row.
     """
@@ -61,8 +61,8 @@ class FeatureModule(nn.Module):
 def output_layer(module: nn.Module, x: Any, name: str = "auto") -> OutputLayer:
     """Return the layer whose output is the module's, or the one of that name.
 
-    Of the submodules with a weight of two or more dimensions it is the last one called; it counts if it was called
-    once and its output is the module's (first) output, up to shape.
+    It is the last submodule called that has a weight of two or more dimensions and whose output is the module's
+    (first) output, up to shape, if it was called once.
 
     Parameters
     ----------
@@ -96,15 +96,16 @@ def output_layer(module: nn.Module, x: Any, name: str = "auto") -> OutputLayer:
             hook.remove()
     outputs = outputs[0] if isinstance(outputs, tuple | list) else outputs
     seen = [n for n, _, _ in calls]
-    if not seen or seen.count(seen[-1]) > 1 or not calls[-1][1]:
-        how = "is not called" if not seen else f"{seen[-1]!r} is called {seen.count(seen[-1])} times"
-        raise ValueError(_refusal(f"it {how}" if not seen else how, seen, name))
-    found, given, made = calls[-1]
-    if name == "auto" and not _equal(made, outputs):
-        raise ValueError(_refusal(f"something follows {found!r}", seen, name))
-    return OutputLayer(
-        found, given[0], _is_affine(layers[found], given[0], outputs), outputs.flatten(1).shape[1]
-    )
+    fitting = [call for call in calls if name != "auto" or _equal(call[2], outputs)]
+    if not fitting:
+        raise ValueError(
+            _refusal(f"something follows {seen[-1]!r}" if seen else "none is called", seen, name)
+        )
+    found, given, _ = fitting[-1]
+    if seen.count(found) > 1:
+        raise ValueError(_refusal(f"{found!r} is called {seen.count(found)} times", seen, name))
+    n_outputs = outputs.numel() // len(outputs)
+    return OutputLayer(found, given[0], _is_affine(layers[found], given[0], outputs), n_outputs)
 
 
 def _refusal(reason: str, seen: list[str], name: str) -> str:
@@ -118,6 +119,8 @@ def _refusal(reason: str, seen: list[str], name: str) -> str:
 
 
 def _has_weights(module: nn.Module) -> bool:
+    if any(name != "parametrizations" for name, _ in module.named_children()):
+        return False
     weight = getattr(module, "weight", None)
     return isinstance(weight, Tensor) and weight.dim() >= 2
 
@@ -131,8 +134,8 @@ def _equal(made: Any, outputs: Tensor) -> bool:
 
 
 def _is_affine(layer: nn.Module, a: Tensor, outputs: Tensor) -> bool:
-    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-    if not isinstance(weight, Tensor) or weight.dim() != 2 or a.shape[-1] != weight.shape[1]:
+    weight, bias = layer._parameters.get("weight"), getattr(layer, "bias", None)
+    if weight is None or weight.dim() != 2 or a.shape[-1] != weight.shape[1]:
         return False
     if weight.numel() // weight.shape[1] * a.shape[:-1].numel() != outputs.numel():
         return False

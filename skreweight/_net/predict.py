@@ -52,12 +52,8 @@ def logits_of(outputs: Tensor, criterion: nn.Module) -> Tensor:
     criterion = plain(criterion)
     if isinstance(criterion, nn.NLLLoss):
         return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log()
-    if isinstance(criterion, nn.BCEWithLogitsLoss) or has_one_logit(outputs):
-        t = (
-            outputs.reshape(*outputs.shape[: max(1, outputs.dim() - 1)])
-            if outputs.shape[-1] == 1
-            else outputs
-        )
+    if isinstance(criterion, nn.BCEWithLogitsLoss) or outputs.dim() == 1 or outputs.shape[-1] == 1:
+        t = outputs.squeeze(-1) if outputs.dim() > 1 else outputs
         return torch.stack([torch.zeros_like(t), t], dim=-1)
     return outputs * criterion.scale if isinstance(criterion, LDAMLoss) else outputs
 

@@ -97,6 +97,15 @@ def test_a_class_without_a_row_is_left_alone():
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
+def test_tau_is_chosen_for_a_single_logit_too():
+    options = {"module": OneLogit, "criterion": nn.BCEWithLogitsLoss, "validation_data": 5}
+    clf = fitted("logit-adjustment", TWO, weighting__tau=None, **options)
+    tau = float(clf.weighting_.state_["tau"])
+    same = fitted("logit-adjustment", TWO, weighting__tau=tau, **options)
+    np.testing.assert_allclose(clf.predict_proba(X), same.predict_proba(X), rtol=1e-6)
+    assert tau in [pytest.approx(t) for t in GRID]
+
+
 @pytest.mark.parametrize("weighting", ["logit-adjustment", "tau-norm"])
 def test_tau_is_chosen_on_the_validation_rows(weighting):
     clf = fitted(weighting, weighting__tau=None, validation_data=5)

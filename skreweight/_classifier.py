@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from numbers import Integral
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.dataset import Dataset as SkorchDataset
-from skorch.history import History
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skreweight._composition import train
-from skreweight._net import files
+from skreweight._composition import features_of, train
+from skreweight._net import files, predict
 from skreweight._net.base import SkorchClassifier
 from skreweight._net.component import ObjectComponent
 from skreweight._net.schedules import schedules_of
+from skreweight._rows.samplers import SAMPLINGS
 from skreweight._training.state import TrainingState
 from skreweight.weighting import WEIGHTINGS, Weighting, get_weighting
 
@@ -38,8 +39,9 @@ class ReweightedClassifier(SkorchClassifier):
         data unless you set them. None builds `skreweight.modules.MLP`. An instance is copied, never changed.
     weighting : str, class or object, default="ours"
         ``"none"``, ``"proportion"``, ``"two-phase"``, ``"ren"``, ``"hu"``, ``"ours"``, ``"absgd"``, ``"term"``,
-        ``"top-loss"``, ``"eg"``, ``"meta"`` or ``"meta-weight-net"``, or a `skreweight.weighting.Weighting`. Its
-        parameters are set as ``weighting__<name>``; an object of yours is copied, never changed.
+        ``"top-loss"``, ``"eg"``, ``"meta"``, ``"meta-weight-net"``, ``"crt"``, ``"lws"``, ``"tau-norm"`` or
+        ``"logit-adjustment"``, or a `skreweight.weighting.Weighting`. Its parameters are set as
+        ``weighting__<name>``; an object of yours is copied, never changed.
     validation_data : None, int, float, splitter or pair, default=None
         The balanced validation rows. None: where the method needs them, the same number from every class is
         held out of the training rows: 10, or a fifth of the rarest class where that is less, at least 1. An
@@ -66,6 +68,17 @@ class ReweightedClassifier(SkorchClassifier):
         weight by label, 1 for labels left out.
     defer_class_weight : bool, default=False
         Whether class weights set in only with stage 2 (DRW).
+    sampling : None, "balanced", "sqrt", "progressive", "effective-number" or float in [0, 1], default=None
+        How an epoch draws its rows, as many as there are. None: each comes once. A number q: a row is of class c
+        with chance p_c ∝ n_c^q; ``"balanced"``: q = 0, ``"sqrt"``: q = 1/2. ``"progressive"``: from natural to
+        balanced. ``"effective-number"``: p_c ∝ n_c (1 − β)/(1 − β^n_c), β = 0.9999. Sample weights become chances.
+    defer_sampling : bool, default=False
+        Whether it sets in only with stage 2.
+    stage_two_trainable : None, str or sequence of str, default=None
+        What stage 2 trains: glob patterns of parameter names, as skorch's ``Freezer`` takes them, and
+        ``"classifier"`` for the last layer. None: all. Normalisation layers that are not trained keep their statistics.
+    classifier : str, default="auto"
+        The layer that makes the logits. ``"auto"``: the last one that is called, if its output is the module's.
     train_on_validation : bool, default=False
         Whether the validation rows are training rows as well: the control for methods that see them.
     validation_batch_size : int or None, default=None
@@ -146,6 +159,10 @@ class ReweightedClassifier(SkorchClassifier):
         "keep_best": [StrOptions({"epoch", "step"}), bool],
         "class_weight": [StrOptions({"balanced", "effective-number"}), dict, None],
         "defer_class_weight": ["boolean"],
+        "sampling": [StrOptions(SAMPLINGS), Interval(Real, 0, 1, closed="both"), None],
+        "defer_sampling": ["boolean"],
+        "stage_two_trainable": [str, list, tuple, None],
+        "classifier": [str],
         "train_on_validation": ["boolean"],
         "validation_batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "restart_stage_two": ["boolean"],
@@ -169,6 +186,10 @@ class ReweightedClassifier(SkorchClassifier):
         criterion: Any = nn.CrossEntropyLoss,
         class_weight: Any = None,
         defer_class_weight: bool = False,
+        sampling: str | float | None = None,
+        defer_sampling: bool = False,
+        stage_two_trainable: str | Sequence[str] | None = None,
+        classifier: str = "auto",
         train_on_validation: bool = False,
         validation_batch_size: int | None = None,
         keep_best: str | bool = "epoch",
@@ -219,6 +240,10 @@ class ReweightedClassifier(SkorchClassifier):
         self.warmup_epochs = warmup_epochs
         self.class_weight = class_weight
         self.defer_class_weight = defer_class_weight
+        self.sampling = sampling
+        self.defer_sampling = defer_sampling
+        self.stage_two_trainable = stage_two_trainable
+        self.classifier = classifier
         self.train_on_validation = train_on_validation
         self.validation_batch_size = validation_batch_size
         self.keep_best = keep_best
@@ -297,6 +322,17 @@ class ReweightedClassifier(SkorchClassifier):
         )  # fmt: skip
         return self
 
+    def features(self, X: Any) -> NDArray[Any]:
+        """Return what the layer that makes the logits is given, an ndarray of shape (n_rows, ...).
+
+        A ValueError says where that layer is not found: name it by ``classifier``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features), torch.Tensor, mapping of arrays, or torch Dataset
+        """
+        return features_of(self, X)
+
     # ---------------------------------------------------------------- components
 
     def initialize(self) -> Self:
@@ -325,6 +361,12 @@ class ReweightedClassifier(SkorchClassifier):
             changed = {name.split("__")[1] for name in params if name.startswith("callbacks__")}
             going_on = {} if "callbacks" in params else going_on
             self.progress_.schedules = {k: v for k, v in going_on.items() if k not in changed}
+
+    def _outputs(self, X: Any) -> Tensor:
+        outputs = super()._outputs(X)
+        if self._answers_in_codes or not self.weighting_.corrects:  # callbacks score the network itself
+            return outputs
+        return predict.corrected(outputs, self.criterion_, self.weighting_.corrected)
 
     # ---------------------------------------------------------------- files
 
@@ -361,24 +403,10 @@ class ReweightedClassifier(SkorchClassifier):
         if f_weighting is not None:
             kwargs["f_weighting"] = f_weighting
         if not self.initialized_:
-            self._initialize_from(checkpoint, f_weighting)
+            files.initialize_from(self, checkpoint, f_weighting)
         super().load_params(
             f_params, f_optimizer, f_criterion, f_history, checkpoint, use_safetensors, **kwargs
         )
-
-    def _initialize_from(self, checkpoint: Any, file: Any) -> None:
-        """Initialise with the sizes that a file of ``f_weighting`` names."""
-        if file is None and getattr(checkpoint, "f_weighting", None) is not None:
-            in_history = checkpoint.f_history is not None
-            self.history_ = History.from_file(checkpoint.f_history_) if in_history else History()
-            file = checkpoint.get_formatted_files(self)["f_weighting"]
-        if file is None:
-            return
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        if hasattr(file, "seek"):
-            file.seek(0)
-        self.__dict__.update(files.learned(state))
-        self.initialize()
 
     def _get_module(self, name: str, msg: str) -> Any:
         if name != "weighting_" or not self.initialized_:

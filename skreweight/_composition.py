@@ -7,13 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import LRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
+from skreweight._checks import check_together
 from skreweight._listener import SkorchListener
 from skreweight._net.base import SkorchClassifier
 from skreweight._net.criterion import class_weight_vector
+from skreweight._net.predict import logits_of
 from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
 from skreweight._rows.place import Given, Rows
 from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes
@@ -22,6 +26,7 @@ from skreweight._training.run import Run
 from skreweight._training.stage import Plan, Stage
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
+from skreweight.core.output_layer import FeatureModule
 from skreweight.weighting import NoWeighting, Weighting
 
 
@@ -74,6 +79,7 @@ def begun(
     net._learn(learned)
     if not goes_on:
         net._initialize_components()
+        check_together(net)
     return given
 
 
@@ -104,7 +110,7 @@ def _prepared(
         *data,
         owner=owner,
         carving=Carving(
-            net.validation_data, method.needs_validation, net.train_on_validation, net.progress_.seed
+            net.validation_data, method.wants_validation, net.train_on_validation, net.progress_.seed
         ),
         classes=known,
         columns=None if learns else net._columns(),
@@ -176,8 +182,16 @@ def plan_of(
     plain, loss : ExampleLoss
         Without and with class weights.
     """
+    before = net.warmup_epochs if net.defer_sampling else 0
+    drawn = {"sampler": net.sampling, "ramp": (before, net.warmup_epochs + net.max_epochs - before)}
     stages = [
-        Stage(1, net.warmup_epochs, NoWeighting(), plain if net.defer_class_weight else loss),
+        Stage(
+            1,
+            net.warmup_epochs,
+            NoWeighting(),
+            plain if net.defer_class_weight else loss,
+            **({} if net.defer_sampling else drawn),
+        ),
         Stage(
             2,
             net.max_epochs,
@@ -185,6 +199,8 @@ def plan_of(
             loss,
             fresh_optimizer=net.restart_stage_two,
             keep_best=net.keep_best if net.keep_best in ("epoch", "step") else None,
+            trains=patterns(net.stage_two_trainable),
+            **drawn,
         ),
     ]
     return Plan(
@@ -200,4 +216,22 @@ def plan_of(
         on_nonfinite=net.on_nonfinite,
         autocast=None if net.autocast is None else torch.bfloat16,
         diagnostics=net.diagnostics,
+        classifier=net.classifier,
+        logits_of=lambda outputs: logits_of(outputs, net.criterion_),
     )
+
+
+def patterns(trainable: Any) -> tuple[str, ...] | None:
+    """Return what ``stage_two_trainable`` says as a tuple."""
+    return (trainable,) if isinstance(trainable, str) else None if trainable is None else tuple(trainable)
+
+
+def features_of(net: SkorchClassifier, X: Any) -> NDArray[Any]:
+    """Return what the layer that makes the logits is given for the rows of X, (n_rows, ...)."""
+    check_is_fitted(net)
+    # The same estimator, with a copy of the module that shares its tensors and returns features.
+    view = object.__new__(type(net))
+    view.__dict__.update(net.__dict__)
+    view.__dict__["module_"] = FeatureModule(Model(net.module_).evaluation().module, net.classifier)
+    array: NDArray[Any] = torch.cat(list(view.forward_iter(X))).numpy()
+    return array

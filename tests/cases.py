@@ -220,6 +220,13 @@ def mlp(activation: Callable[[], nn.Module], n_out: int = 3, *between: nn.Module
     return nn.Sequential(nn.Linear(4, 5), *between, activation(), nn.Linear(5, n_out))
 
 
+def frozen_body() -> nn.Sequential:
+    """A chain of which the last layer alone is trained."""
+    layers = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+    layers[:4].requires_grad_(False)
+    return layers
+
+
 def cross_entropy(**options: Any) -> ExampleLoss:
     return ExampleLoss(nn.CrossEntropyLoss(reduction="none", **options))
 
@@ -373,6 +380,7 @@ CASES: dict[str, Case] = {
     "a layer called twice": Case(Twice),
     "frozen layers": Case(Frozen),
     "frozen weights and biases": Case(FrozenBias),
+    "frozen body": Case(frozen_body),
     "tuple of outputs": Case(TwoHeads),
     "unused layer": Case(Unused, piecewise_linear=True),
     "positions": Case(Positions),

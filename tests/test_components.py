@@ -177,15 +177,20 @@ def with_criterion(weighting, **parameters):
     return net.set_params(**parameters)
 
 
+@pytest.mark.filterwarnings("ignore:The classes' numbers of rows are corrected for twice:UserWarning")
 @pytest.mark.parametrize("criterion", CRITERIA)
 @ALL
 def test_criteria(criterion, weighting):
+    if criterion == "NLL" and weighting in ("crt", "lws", "tau-norm"):
+        pytest.skip("there are no logits: tests/weighting/test_corrections.py has the refusals")
     assert_trained(with_criterion(weighting, **CRITERIA[criterion]), X3, Y3)
 
 
 @pytest.mark.parametrize("flat", [False, True])
 @ALL
 def test_a_single_logit(weighting, flat):
+    if weighting in ("lws", "tau-norm"):
+        pytest.skip("one logit cannot be scaled class by class: tests/weighting/test_corrections.py")
     net = ReweightedClassifier(
         OneLogit,
         module__flat=flat,

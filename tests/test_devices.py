@@ -106,6 +106,7 @@ def test_a_step_stays_on_the_device_of_its_rows(
         validation=ValidationLoss(evaluation, plain, x_val, val_targets, lp_norm=4, lp_coef=0.1),
         multiplicity=torch.ones(N_ROWS, device=META) if weighted_rows else None,
         penalised=weighting == "two-phase",
+        network_is_fixed=method.trains_correction,
     )
     n_steps = 0
     with OneDevice():

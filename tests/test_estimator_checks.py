@@ -32,6 +32,9 @@ EXPECTED_FAILURES = {
 
 SMALL = {"module__hidden": (16,), "batch_size": 32, "warmup_epochs": 5, "max_epochs": 2}
 
+# A new last layer takes some epochs.
+LONGER = {"crt": {"max_epochs": 10}}
+
 # The checks hand in columns that vary little, X_val has no part in them: nothing here may warn.
 # scikit-learn's own array checks cast infinity to an integer on the way to their error.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
@@ -42,7 +45,7 @@ def _expected(estimator: Any) -> dict[str, str]:
 
 
 @parametrize_with_checks(
-    [ReweightedClassifier(weighting=name, **SMALL) for name in WEIGHTINGS],
+    [ReweightedClassifier(weighting=name, **{**SMALL, **LONGER.get(name, {})}) for name in WEIGHTINGS],
     expected_failed_checks=_expected,
 )
 def test_check_estimator(estimator: ReweightedClassifier, check: Any) -> None:

@@ -668,6 +668,7 @@ def test_a_fit_that_fails_leaves_an_unfitted_estimator_unfitted(X: np.ndarray, y
     clf.set_params(class_weight=None).fit(X, y).predict(X)
 
 
+@pytest.mark.filterwarnings("ignore:The classes' numbers of rows are corrected for twice:UserWarning")
 @pytest.mark.parametrize("weighting", NAMES)
 def test_partial_fit_on_rows_that_lack_a_class(weighting: str, X: np.ndarray, y: np.ndarray) -> None:
     """As chunks of a stream may; where validation rows are needed, they must be given."""

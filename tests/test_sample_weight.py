@@ -14,6 +14,11 @@ from skreweight.weighting import WEIGHTINGS
 from skreweight.weighting._base import Step
 
 NAMES = list(WEIGHTINGS)
+# Settings with which a method draws nothing at random in stage 2; tests/rows/test_samplers.py has the draws.
+WITHOUT_DRAWS = {
+    "crt": {"weighting__sampling": "instance", "weighting__new_classifier": False},
+    "lws": {"weighting__sampling": "instance"},
+}
 
 # Effective numbers (1 − β)/(1 − βⁿ) are those of as many rows as the weights sum to: scaled weights change them.
 SCALE_FREE: dict[str, dict[str, Any]] = {"meta": {"weighting__beta": 0.0}}
@@ -121,6 +126,7 @@ def _weighted_and_repeated(weighting: str, **params: Any) -> tuple[torch.Tensor,
     X_val, y_val = rows(20, seed=2)
     val = {"X_val": X_val, "y_val": y_val}
     options = {"batch_size": -1, "warmup_epochs": 3, "max_epochs": 5, "keep_best": False, **params}
+    options |= WITHOUT_DRAWS.get(weighting, {})
     weighted = classifier(weighting, **options).fit(X, y, sample_weight=weight, **val)
     repeated = classifier(weighting, **options).fit(X.repeat(weight, axis=0), y.repeat(weight), **val)
     plain = classifier(weighting, **options).fit(X, y, **val)
@@ -161,10 +167,12 @@ def first_losses(weighting: str, **params: Any) -> torch.Tensor:
     X, y = rows()
     X_val, y_val = rows(20, seed=2)
     options = {"batch_size": -1, "iterator_train__shuffle": False, "warmup_epochs": 0, "max_epochs": 1}
+    options |= WITHOUT_DRAWS.get(weighting, {})
     classifier(Spy, **{**options, **params}).fit(X, y, X_val=X_val, y_val=y_val)
     return seen[0].losses
 
 
+@pytest.mark.filterwarnings("ignore:The classes' numbers of rows are corrected for twice:UserWarning")
 @pytest.mark.parametrize("weighting", NAMES)
 @pytest.mark.parametrize("class_weight", [{0: 1.0, 1: 5.0}, {1: 3.0}, "balanced", "effective-number"])
 def test_class_weights_multiply_the_loss_before_the_method_sees_it(weighting: str, class_weight: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skorch.history import History
 from torch import Tensor
 
 _ARRAYS = ("class_counts", "validation_indices", "example_weights")
@@ -57,6 +58,21 @@ class ResumeFile:
         if stored is not None and figures is not None and len(stored) >= len(figures):
             current = stored.detach().cpu().double().numpy()[: len(figures)]
             self._attributes["example_weights_"] = np.where(np.isnan(figures), np.nan, current)
+
+
+def initialize_from(net: Any, checkpoint: Any, file: Any) -> None:
+    """Initialise a net with the sizes that a file of ``f_weighting`` names, its own or that of a ``Checkpoint``."""
+    if file is None and getattr(checkpoint, "f_weighting", None) is not None:
+        in_history = checkpoint.f_history is not None
+        net.history_ = History.from_file(checkpoint.f_history_) if in_history else History()
+        file = checkpoint.get_formatted_files(net)["f_weighting"]
+    if file is None:
+        return
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    if hasattr(file, "seek"):
+        file.seek(0)
+    net.__dict__.update(learned(state))
+    net.initialize()
 
 
 def learned(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from skorch.utils import _infer_predict_nonlinearity
 from torch import Tensor, nn
+
+from skreweight.losses import LDAMLoss
 
 
 def probabilities(outputs: Tensor, net: Any) -> Tensor:
@@ -42,6 +45,28 @@ def decision(outputs: Tensor, criterion: nn.Module) -> Tensor:
     if isinstance(plain(criterion), nn.NLLLoss):
         outputs = outputs.log()
     return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs
+
+
+def logits_of(outputs: Tensor, criterion: nn.Module) -> Tensor:
+    """Return the logits whose softmax the probabilities are, shape (..., n_classes): 0 and t for one logit t."""
+    criterion = plain(criterion)
+    if isinstance(criterion, nn.NLLLoss):
+        return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log()
+    if isinstance(criterion, nn.BCEWithLogitsLoss) or outputs.dim() == 1 or outputs.shape[-1] == 1:
+        t = outputs.squeeze(-1) if outputs.dim() > 1 else outputs
+        return torch.stack([torch.zeros_like(t), t], dim=-1)
+    return outputs * criterion.scale if isinstance(criterion, LDAMLoss) else outputs
+
+
+def corrected(outputs: Tensor, criterion: nn.Module, correct: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the outputs that have corrected logits, as `logits_of` finds them."""
+    logits = correct(logits_of(outputs, criterion))
+    criterion = plain(criterion)
+    if isinstance(criterion, nn.NLLLoss):
+        return torch.softmax(logits, dim=-1)
+    if has_one_logit(outputs):
+        return (logits[..., 1] - logits[..., 0]).view_as(outputs)
+    return logits / criterion.scale if isinstance(criterion, LDAMLoss) else logits
 
 
 def has_one_logit(outputs: Tensor) -> bool:

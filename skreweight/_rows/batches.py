@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from skreweight.core.rows import take_rows
 
@@ -51,6 +51,8 @@ class TensorBatches:
         What each batch is cast to where X is of another floating dtype and too large to be cast whole.
     generators : sequence of K torch.Generator or None, default=None
         What each member draws its orders from; None: torch's global generator.
+    draw : callable () -> torch.Tensor of shape (n,) or (*M, n), or None, default=None
+        Draws the positions among the training rows of an epoch, in place of `shuffle`.
 
     Examples
     --------
@@ -75,6 +77,7 @@ class TensorBatches:
         batch_sampler: Iterable[Any] | None = None,
         dtype: torch.dtype | None = None,
         generators: Sequence[torch.Generator] | None = None,
+        draw: Callable[[], Tensor] | None = None,
     ) -> None:
         if rows is not None and rows.dim() == 2 and generators is not None and len(generators) != len(rows):
             raise ValueError(
@@ -89,6 +92,7 @@ class TensorBatches:
         self.batch_sampler = batch_sampler
         self.dtype = dtype
         self.generators = generators
+        self.draw = draw
         self._home = (x if isinstance(x, Tensor) else next(iter(x.values()))).device
 
     @property
@@ -119,6 +123,8 @@ class TensorBatches:
 
     def _order(self) -> Tensor:
         """Positions among the training rows for an epoch, (n,) or (*M, n)."""
+        if self.draw is not None:
+            return self.draw()
         if not self.shuffle:
             return torch.arange(self.n_rows, device=self.device)
         if not self.shape:
@@ -156,6 +162,8 @@ class LoaderBatches:
         What floating items are cast to; None: as they are.
     loader : callable, default=torch.utils.data.DataLoader
         Called as ``loader(dataset, **options)``.
+    draw : callable () -> torch.Tensor of shape (n,), or None, default=None
+        Draws the positions among the training rows of an epoch, unless the options have a sampler.
     **options
         Of the loader; ``shuffle`` is True unless a sampler or False is given.
     """
@@ -169,6 +177,7 @@ class LoaderBatches:
         *,
         dtype: torch.dtype | None = None,
         loader: Callable[..., Iterable[Any]] = DataLoader,
+        draw: Callable[[], Tensor] | None = None,
         **options: Any,
     ) -> None:
         self.targets = targets
@@ -180,7 +189,13 @@ class LoaderBatches:
             for key in ("batch_size", "shuffle", "drop_last"):
                 options.pop(key, None)
         elif "sampler" not in options:
-            options.setdefault("shuffle", True)
+            if draw is None:
+                options.setdefault("shuffle", True)
+            else:
+                options["shuffle"], options["sampler"] = (
+                    None,
+                    _Drawn(draw, len(targets) if rows is None else len(rows)),
+                )
         self._loader = loader(_Indexed(dataset, rows), **options)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -192,6 +207,19 @@ class LoaderBatches:
         if isinstance(x, Mapping):
             return {name: self._cast(value) for name, value in x.items()}
         return x if self.dtype is None or not x.is_floating_point() else x.to(self.dtype)
+
+
+class _Drawn(Sampler[int]):
+    """Positions that are drawn anew in each epoch, as a loader wants them."""
+
+    def __init__(self, draw: Callable[[], Tensor], size: int) -> None:
+        self._draw, self._size = draw, size
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._draw().tolist())
+
+    def __len__(self) -> int:
+        return self._size
 
 
 class _Indexed(Dataset[Any]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skreweight._rows.batches import Batch, LoaderBatches, TensorBatches, to_device
 from skreweight._rows.check import cast_like, is_dataset, stack_items
+from skreweight._rows.samplers import Sampler
 from skreweight.core.rows import take_rows
 
 #: Memory-mapped rows of another dtype than the module's are cast batch by batch above this size (bytes).
@@ -93,6 +94,7 @@ class Rows:
         *,
         loader: Any = None,
         generators: Sequence[torch.Generator] | None = None,
+        shares: Tensor | None = None,
     ) -> Iterable[Batch]:
         """Mini-batches of the training or of the validation rows, for any number of epochs.
 
@@ -106,11 +108,15 @@ class Rows:
             The user's own loader, for training rows; None cuts batches from tensors.
         generators : sequence of K torch.Generator or None, default=None
             What each member draws its orders from; None: torch's global generator.
+        shares : torch.Tensor of shape (*M, C) or None, default=None
+            The share of each class among the training rows that are drawn, sample weights included (see
+            `skreweight._rows.samplers.Sampler`); None: each training row comes once an epoch.
         """
         if which == "validation":
             return self._validation_batches(options, generators)
+        draw = None if shares is None else self._sampler(shares, generators)
         if loader is None and not is_dataset(self.x):
-            return self._training_batches(options, generators)
+            return self._training_batches(options, generators, draw)
         if generators is not None or (self.train is not None and self.train.dim() > 1):
             raise ValueError(
                 "Members trained at once cut their batches from tensors: leave iterator_train at None, and pass "
@@ -118,10 +124,37 @@ class Rows:
             )
         items = self.x if is_dataset(self.x) else _TensorItems(self.x)
         chosen = dict(options) if loader is None else {**options, "loader": loader}
-        return LoaderBatches(items, self.targets, self.train, self.device, dtype=self.dtype, **chosen)
+        return LoaderBatches(
+            items, self.targets, self.train, self.device, dtype=self.dtype, draw=draw, **chosen
+        )
+
+    def _sampler(self, shares: Tensor, generators: Sequence[torch.Generator] | None) -> Sampler:
+        codes, multiplicity = self.targets, self.multiplicity
+        if self.train is not None:
+            codes = take_rows(codes, self.train)
+            if multiplicity is not None:
+                shape = torch.broadcast_shapes(multiplicity.shape[:-1], self.train.shape[:-1])
+                multiplicity = multiplicity.expand(*shape, -1).gather(-1, self.train.expand(*shape, -1))
+        return Sampler(codes, shares.to(self.device), multiplicity, generators)
+
+    def few(self, n_most: int = 2) -> Any:
+        """Return the features of a few training rows, (n, ...), for a look at what one network makes of them."""
+        first = (
+            torch.arange(len(self.targets))
+            if self.train is None
+            else self.train.view(-1, self.train.shape[-1])[0]
+        )
+        first = first[:n_most]
+        if is_dataset(self.x):
+            return to_device(cast_like(stack_items(self.x, first.cpu().numpy()), self.dtype), self.device)
+        taken = take_rows(self.x, first.to(_home(self.x)))
+        return to_device(cast_like(taken, self.dtype), self.device)
 
     def _training_batches(
-        self, options: Mapping[str, Any], generators: Sequence[torch.Generator] | None
+        self,
+        options: Mapping[str, Any],
+        generators: Sequence[torch.Generator] | None,
+        draw: Callable[[], Tensor] | None,
     ) -> TensorBatches:
         unknown = sorted(set(options) - {"batch_size", "shuffle", "drop_last", "batch_sampler"})
         if unknown:
@@ -136,6 +169,7 @@ class Rows:
             self.device,
             dtype=self.dtype if self.cast_batches else None,
             generators=generators,
+            draw=draw,
             **options,
         )
 

@@ -23,13 +23,18 @@ class Judgement(NamedTuple):
 
 @torch.no_grad()
 def judged(
-    model: Model, rows: tuple[Any, Tensor], loss: ExampleLoss, codes_of: Callable[[Tensor], Tensor]
+    model: Model,
+    rows: tuple[Any, Tensor],
+    loss: ExampleLoss,
+    codes_of: Callable[[Tensor], Tensor],
+    corrected: Callable[[Tensor], Tensor] | None = None,
 ) -> Judgement:
-    """Return what the model, in evaluation mode, makes of the validation rows."""
+    """Return what the model, in evaluation mode, makes of the validation rows: `corrected`, where that is trained."""
     x, targets = rows
     outputs = model(x)
-    mean = loss(outputs, targets).mean(-1, keepdim=True)
-    codes = codes_of(outputs.flatten(0, model.n_lead)).view(targets.shape)
+    final = outputs if corrected is None else corrected(outputs)
+    mean = loss(final, targets).mean(-1, keepdim=True)
+    codes = codes_of(final.flatten(0, model.n_lead)).view(targets.shape)
     return Judgement((codes == targets).to(mean.dtype).mean(-1, keepdim=True), mean, outputs)
 
 

@@ -62,8 +62,9 @@ class Network:
 
 def _made(plan: Plan, guard: Guard) -> Network:
     model = plan.model
-    for parameter in model.module.parameters():
-        if not parameter.requires_grad:
+    trained = {id(p) for p in model.parameters}
+    for parameter in (p for group in plan.optimizer.param_groups for p in group["params"]):
+        if id(parameter) not in trained:
             parameter.grad = None  # what the optimiser would go on with
     evaluation = model.evaluation()
     trusting = plan.trusts_products

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from skreweight._rows.batches import Batch
 from skreweight._rows.place import Rows
+from skreweight._rows.samplers import class_shares
 from skreweight._training.diagnostics import Figure, summarised
+from skreweight._training.freezing import chosen, freeze, needs_classifier, thaw
 from skreweight._training.guard import Guard
 from skreweight._training.keep_best import Judgement, judged
 from skreweight._training.loop import Epoch, Listener, Loop
@@ -18,8 +22,9 @@ from skreweight._training.network import Network
 from skreweight._training.stage import Plan, Stage, stage_at
 from skreweight._training.state import TrainingState
 from skreweight._training.step import TrainingStep
+from skreweight.core.output_layer import OutputLayer, output_layer
 from skreweight.core.validation_loss import ValidationLoss
-from skreweight.weighting import NewState, Weighting
+from skreweight.weighting import NewState, Trained, Weighting
 
 
 class Run:
@@ -44,13 +49,25 @@ class Run:
         self, plan: Callable[[], Plan], rows: Rows, state: TrainingState, listener: Listener
     ) -> None:
         self.rows, self.state = rows, state
-        self._ask, self._listener = plan, listener
-        self._plan = plan()
-        self._network = Network.of(self._plan)
-        self._batches: dict[str, Iterable[Batch]] = {}
+        self._asked, self._listener = plan, listener
+        self._batches: dict[Any, Iterable[Batch]] = {}
         self._last_weights: Tensor | None = None
+        self._output_layer: tuple[Any, OutputLayer] | None = None
+        self._plan = self._ask()
+        self._network = Network.of(self._plan)
         for stage in self._plan.stages:
-            self._start(stage.weighting)
+            if needs_classifier(stage):
+                stage.weighting.check_classifier(self._classifier(self._plan))
+            if stage.trains:
+                self._trained_by(stage, self._plan)
+
+    def _ask(self) -> Plan:
+        """Ask for the plan; its weightings are started, and what they train beside the network is known to it."""
+        plan = self._asked()
+        for stage in plan.stages:
+            self._start(plan, stage.weighting)
+            plan.model.beside = {**plan.model.beside, **stage.weighting.beside()}
+        return plan
 
     def train(self, n_epochs: int) -> None:
         """Train for as many epochs; Ctrl-C ends them early.
@@ -73,9 +90,11 @@ class Run:
             self._listener.interrupted()
         finally:
             self._network.guard.release()
+            thaw(self._network.model, self.state)
             self._network.model.module.eval()
         if any(stage.keep_best for stage in self._plan.stages):
             self.state.settle(self._plan.model)
+        self._plan.stages[-1].weighting.finish(self._trained())
 
     @property
     def guard(self) -> Guard:
@@ -110,10 +129,17 @@ class Run:
 
     def _next_epoch(self, generators: Sequence[torch.Generator] | None) -> Epoch:
         """Put the next epoch together, from what the plan is by now."""
-        plan = self._plan = self._ask()
+        plan = self._ask()
+        stage, first, stage_ends = stage_at(plan.stages, self.state.epochs_done)
+        plan.model.draws.generators = list(generators or ())
+        if stage.resets_classifier and self.state.epochs_done == first:
+            plan.model.made_anew(self._classifier(plan).name)
+        if stage.trains:
+            plan = replace(plan, model=freeze(plan.model, self._trained_by(stage, plan), self.state))
+        else:
+            thaw(plan.model, self.state)
+        self._plan = plan
         network = self._network = self._network.following(plan)
-        stage, _, stage_ends = stage_at(plan.stages, self.state.epochs_done)
-        self._start(stage.weighting)
         noted: dict[str, list[Tensor]] | None = {} if plan.diagnostics and stage.number > 1 else None
         network.model.follow_mode()  # a callback may have predicted in between
         network.model.draws.generators = list(generators or ())
@@ -127,7 +153,7 @@ class Run:
             device=self.rows.device,
             guard=network.guard,
             weights=self._weights_to_note(stage),
-            judge=None if self.rows.validation is None else self._judge,
+            judge=None if self.rows.validation is None else lambda: self._judge(stage),
             keep_if_best=self._keep_if_best,
             diagnose=None if noted is None else lambda: self._diagnose(stage, noted),
         )
@@ -135,8 +161,10 @@ class Run:
     def _step(self, stage: Stage, noted: dict[str, list[Tensor]] | None) -> TrainingStep:
         plan, network, listener = self._plan, self._network, self._listener
         trains_rows = stage.rows == "training"
+        # What is drawn by their sample weights has them by that.
+        counts = trains_rows and self._shares(stage) is None
         return TrainingStep(
-            model=network.model,
+            model=network.evaluation if stage.trains == () else network.model,
             optimizer=plan.optimizer,
             weighting=stage.weighting,
             loss=stage.loss if trains_rows else plan.plain_loss,
@@ -144,8 +172,9 @@ class Run:
             products=network.products,
             products_now=network.products_now,
             validation=self._validation_loss(stage),
-            multiplicity=self.rows.multiplicity if trains_rows else None,
+            multiplicity=self.rows.multiplicity if counts else None,
             penalised=not trains_rows,
+            network_is_fixed=stage.trains == (),
             on_gradients=listener.gradients if listener.wants_gradients else None,
             autocast=plan.autocast,
             noted=noted,
@@ -153,13 +182,9 @@ class Run:
 
     def _validation_loss(self, stage: Stage) -> ValidationLoss | None:
         weighting = stage.weighting
-        if not weighting.needs_validation and stage.rows == "training":
+        if not weighting.wants_validation and stage.rows == "training":
             return None
-        if self.rows.validation is None:
-            raise ValueError(
-                f"{type(weighting).__name__} needs validation rows and there are none: set it before fit, or give "
-                "validation_data."
-            )
+        self._need_validation(weighting)
         penalty = {k: v for k, v in weighting.get_params().items() if k in ("lp_norm", "lp_coef")}
         return ValidationLoss(
             self._network.evaluation,
@@ -168,6 +193,13 @@ class Run:
             batch_size=self._plan.validation_batch_size,
             **penalty,
         )
+
+    def _need_validation(self, weighting: Weighting) -> None:
+        if self.rows.validation is None:
+            raise ValueError(
+                f"{type(weighting).__name__} needs validation rows and there are none: set it before fit, or give "
+                "validation_data."
+            )
 
     def _validation_rows(self) -> tuple[Any, Tensor]:
         """The validation rows, with a leading axis for K members that share them."""
@@ -180,23 +212,65 @@ class Run:
             return x.expand(*shape, *x.shape), targets.expand(*shape, -1)
         return {k: v.expand(*shape, *v.shape) for k, v in x.items()}, targets.expand(*shape, -1)
 
-    def _start(self, weighting: Weighting) -> None:
+    def _start(self, plan: Plan, weighting: Weighting) -> None:
         """Allocate a weighting's state, unless it has one for as many rows; bring it to the device."""
         rows = self.rows
         stored = weighting.stored_weights if hasattr(weighting, "state_") else None
         if not hasattr(weighting, "state_") or (stored is not None and stored.shape[-1] != len(rows.targets)):
-            counts = rows.class_counts.expand(*self._plan.model.shape, -1)
+            counts = rows.class_counts.expand(*plan.model.shape, -1)
             weighting.start(NewState(len(rows.targets), counts))
         if any(value.device != rows.device for value in weighting.state_dict().values()):
             weighting.load_state_dict({k: v.to(rows.device) for k, v in weighting.state_dict().items()})
 
     def _batches_of(self, stage: Stage, generators: Sequence[torch.Generator] | None) -> Iterable[Batch]:
-        if stage.rows not in self._batches:
+        shares = self._shares(stage)
+        drawn = None if shares is None else (stage.sampler, stage.progress(self.state.epochs_done))
+        if (stage.rows, drawn) not in self._batches:
             plan = self._plan
-            self._batches[stage.rows] = self.rows.batches(
-                stage.rows, plan.batches, loader=plan.loader, generators=generators
+            self._batches = {}
+            self._batches[stage.rows, drawn] = self.rows.batches(
+                stage.rows, plan.batches, loader=plan.loader, generators=generators, shares=shares
             )
-        return self._batches[stage.rows]
+        return self._batches[stage.rows, drawn]
+
+    def _shares(self, stage: Stage) -> Tensor | None:
+        """The share that each class has of the rows drawn in the next epoch, or None where each row comes once."""
+        own = any(self._plan.batches.get(name) is not None for name in ("sampler", "batch_sampler"))
+        if stage.sampler is None or stage.rows != "training" or own:
+            return None
+        return class_shares(self.rows.class_counts, stage.sampler, stage.progress(self.state.epochs_done))
+
+    def _classifier(self, plan: Plan) -> OutputLayer:
+        """The layer that makes the logits."""
+        key = (plan.model.module, plan.classifier)
+        if self._output_layer is None or self._output_layer[0] != key:
+            model = plan.model
+            # A copy of one network: hooks do not touch the user's module.
+            module = copy.deepcopy(model.member(0)).eval() if model.shape else model.evaluation().module
+            self._output_layer = (key, output_layer(module, self.rows.few(), plan.classifier))
+        return self._output_layer[1]
+
+    def _trained_by(self, stage: Stage, plan: Plan) -> list[str]:
+        names = [name for name, _ in plan.model.module.named_parameters()]
+        return chosen(stage.trains or (), names, lambda: self._classifier(plan))
+
+    def _trained(self) -> Trained:
+        plan, model = self._plan, self._network.evaluation
+
+        @torch.no_grad()
+        def validation() -> tuple[Tensor, Tensor]:
+            self._need_validation(plan.stages[-1].weighting)
+            x, targets = self._validation_rows()
+            return plan.logits_of(model(x)), targets
+
+        def classifier() -> tuple[Tensor, Tensor | None]:
+            layer = model.module.get_submodule(self._classifier(plan).name)
+            names, state = {id(p): n for n, p in model.module.named_parameters()}, model.state()
+            weight, bias = state[names[id(layer.weight)]], getattr(layer, "bias", None)
+            return weight, None if bias is None else state[names[id(bias)]]
+
+        counts = self.rows.class_counts.expand(*plan.model.shape, -1)
+        return Trained(counts, validation, classifier)
 
     def _weights_to_note(self, stage: Stage) -> Tensor | None:
         """Where the weights of the rows are written, if the stage's method gives them any and does not store them."""
@@ -208,9 +282,12 @@ class Run:
             self._last_weights = torch.ones(shape, dtype=torch.float64, device=rows.device)
         return self._last_weights
 
-    def _judge(self) -> Judgement:
+    def _judge(self, stage: Stage) -> Judgement:
         plan = self._plan
-        return judged(self._network.evaluation, self._validation_rows(), plan.plain_loss, plan.codes_of)
+        corrected = stage.weighting.corrected if stage.trains == () else None
+        return judged(
+            self._network.evaluation, self._validation_rows(), plan.plain_loss, plan.codes_of, corrected
+        )
 
     def _keep_if_best(self, judgement: Judgement) -> None:
         self.state.best.update(self._plan.model, judgement.accuracy, judgement.loss)

@@ -35,6 +35,17 @@ class Stage:
         Whether it begins with a new optimiser.
     keep_best : {"epoch", "step"} or None
         How often the parameters are compared with the best ones on the validation rows; None: never.
+    sampler : str, float or None
+        How training rows are drawn, as `skreweight._rows.samplers.class_shares` has it; None: each comes once an
+        epoch. The user's own sampler or batches win.
+    ramp : (int, int)
+        The epochs over which ``"progressive"`` goes from natural to balanced: the first of them, and how many.
+    trains : sequence of str or None
+        Glob patterns of the parameters it trains, and ``"classifier"`` for the layer that makes the logits; None:
+        all. Empty: the network stays as it is, in evaluation mode, and what is trained and judged is the weighting's
+        correction of its logits.
+    resets_classifier : bool
+        Whether the layer that makes the logits is made anew at its start.
     """
 
     number: int
@@ -44,6 +55,15 @@ class Stage:
     rows: Literal["training", "validation"] = "training"
     fresh_optimizer: bool = False
     keep_best: Literal["epoch", "step"] | None = None
+    sampler: str | float | None = None
+    ramp: tuple[int, int] = (0, 1)
+    trains: Sequence[str] | None = None
+    resets_classifier: bool = False
+
+    def progress(self, epochs_done: int) -> float:
+        """How far the ramp has come in the next epoch, from 0 to 1."""
+        first, n_epochs = self.ramp
+        return min(1.0, max(0.0, (epochs_done - first) / (n_epochs - 1))) if n_epochs > 1 else 1.0
 
 
 def stage_at(stages: Sequence[Stage], epochs_done: int) -> tuple[Stage, int, int]:
@@ -87,6 +107,10 @@ class Plan:
         Precision of the forward passes that need no products of gradients; None: that of the module.
     diagnostics : bool
         Whether figures of the weights are collected from stage 2 on.
+    classifier : str
+        Name of the layer that makes the logits; "auto": it is looked for where it is needed.
+    logits_of : callable (outputs) -> logits of shape (*M, n, C)
+        What corrections are made to.
     trusts_products : bool
         Whether fast products of gradients are used without being compared with slow ones first.
     """
@@ -103,4 +127,6 @@ class Plan:
     on_nonfinite: str = "raise"
     autocast: torch.dtype | None = None
     diagnostics: bool = False
+    classifier: str = "auto"
+    logits_of: Callable[[Tensor], Tensor] = lambda outputs: outputs
     trusts_products: bool = False

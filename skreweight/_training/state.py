@@ -42,6 +42,9 @@ class TrainingState:
         States of the members' generators; empty before training begins.
     schedules : dict of str to dict
         Loaded states of learning-rate schedules, until training begins.
+    frozen : set of str
+        Parameters whose ``requires_grad`` the present stage has taken away, and gives back. No file holds them: a
+        module that is made for it has none.
     """
 
     def __init__(self, seed: int, weighting: Weighting | None = None, members: Sequence[int] = ()) -> None:
@@ -54,12 +57,14 @@ class TrainingState:
         self.random_state: dict[str, Tensor] = {}
         self.members_random_state: list[Tensor] = []
         self.schedules: dict[str, dict[str, Any]] = {}
+        self.frozen: set[str] = set()
         self._drawing_on: tuple[list[Tensor], list[torch.Generator]] | None = None
 
     def start_over(self) -> None:
         """Begin at the first epoch again, for a new module; the random state goes on."""
         self.epochs_done = 0
         self.best, self.last, self.schedules = BestParameters(), {}, {}
+        self.frozen = set()
 
     def epochs_to_go(self, n_all: int, n_more: int) -> int:
         """Return how many epochs are left of `n_all`, or `n_more` if none is.

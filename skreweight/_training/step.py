@@ -51,6 +51,8 @@ class TrainingStep:
         How many times each row of X counts.
     penalised : bool, default=False
         Whether the penalty of `validation` is part of the loss, as where its rows are trained on.
+    network_is_fixed : bool, default=False
+        Whether no parameter of the network moves, only the weighting's correction of its logits.
     on_gradients : callable or None, default=None
         Called with the batch when the gradients stand in the parameters, before the optimiser's step.
     autocast : torch.dtype or None, default=None
@@ -71,6 +73,7 @@ class TrainingStep:
     validation: ValidationLoss | None = None
     multiplicity: Tensor | None = None
     penalised: bool = False
+    network_is_fixed: bool = False
     on_gradients: Callable[[Batch], None] | None = None
     autocast: torch.dtype | None = None
     noted: dict[str, list[Tensor]] | None = None
@@ -79,6 +82,8 @@ class TrainingStep:
     def __call__(self, batch: Batch) -> Outcome:
         """Take one step on the batch."""
         self.guard.before_forward()
+        if self.network_is_fixed:
+            return self._on_correction(batch)
         if self.weighting.needs_products or (self.autocast is None and self.products.is_chain):
             return self._on_products(batch)
         return self._on_loss(batch)
@@ -115,6 +120,21 @@ class TrainingStep:
         total = (weights * step.losses).sum(-1, keepdim=True)
         taken = self._apply(batch, total, weights, step)
         return Outcome(total, weights, products.outputs.detach(), taken)
+
+    def _on_correction(self, batch: Batch) -> Outcome:
+        with torch.no_grad():
+            outputs = self.model(batch.x)
+            losses = self.loss(self.weighting.corrected(outputs), batch.targets)
+        step = self._describe(batch, losses)
+        step.outputs, step.loss = outputs, self.loss
+        weights = self.weighting.weigh(step)
+        total = (weights * losses).sum(-1, keepdim=True)
+        for parameter in self.model.parameters:
+            parameter.grad = None
+        taken = self.guard.step(total, lambda: total.squeeze())
+        if taken:
+            self.weighting.after_step(step)
+        return Outcome(total, weights, outputs, taken)
 
     def _describe(self, batch: Batch, losses: Tensor, products: Products | None = None) -> Step:
         multiplicity = self.multiplicity

@@ -77,8 +77,8 @@ class Chain:
                         return None
                     links.append(Dropout(module.p, model.draws))
             elif (layer := layers.pop(id(module), None)) is not None:
-                if set(layer.positions) != set(_own_parameters(module)):
-                    return None  # frozen
+                if layer.positions and set(layer.positions) != set(_own_parameters(module)):
+                    return None  # frozen in part
                 if signals_pass and layer.rule.backward is None:
                     return None
                 signals_pass = signals_pass or bool(layer.positions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from skreweight.core.members import Parameters
-from skreweight.core.random_state import Draws
+from skreweight.core.random_state import Draws, drawing_from
 
 
 class Model:
@@ -40,6 +40,8 @@ class Model:
         Where masks and probes are drawn from.
     training : bool
         Whether calls are those of training mode; `evaluation` returns the other half.
+    beside : dict of str to torch.Tensor
+        What is trained along with the networks and is part of none (a correction's scales): `state` has it.
     """
 
     def __init__(self, *modules: nn.Module, stacked: bool | None = None) -> None:
@@ -48,6 +50,8 @@ class Model:
         self.shape: tuple[int, ...] = (len(own),) if is_stacked else ()
         self.draws = Draws()
         self.training = True
+        self.beside: dict[str, Tensor] = {}
+        self._still: list[nn.Module] = []
         self.module: nn.Module = own[0]
         self._call: nn.Module = modules[0]
         named = dict(own[0].named_parameters())
@@ -80,14 +84,55 @@ class Model:
 
     def follow_mode(self) -> None:
         """Bring the module itself into training mode, as its own ``train`` does it: layers may stay frozen."""
-        if self.training and not self.module.training:
+        if not self.training:
+            return
+        if not self.module.training:
             self.module.train()
+        for part in self._still:
+            part.train(False)
 
     def is_current(self) -> bool:
         """Whether the same parameters require gradients as when the model was made."""
         return bool(self.shape) or self.names == [
             n for n, p in self.module.named_parameters() if p.requires_grad
         ]
+
+    def training_only(self, names: Collection[str]) -> Model:
+        """Return the same networks, of whose parameters these alone are trained.
+
+        Normalisation layers none of whose own parameters is trained stay in evaluation mode: their statistics belong
+        to what is frozen. Of one network, whose parameters autograd finds by itself, the others must not require
+        gradients.
+        """
+        other = copy.copy(self)
+        own = dict(zip(self.names, self.parameters, strict=True))
+        other.names = [n for n in own if n in names]
+        other.parameters = [own[n] for n in other.names]
+        if self.shape:
+            other._fixed = {**self._fixed, **{n: p.detach() for n, p in own.items() if n not in names}}
+        trained = {id(p) for n, p in self.module.named_parameters() if n in names}
+        other._still = [
+            m
+            for m in self.module.modules()
+            if isinstance(m, nn.modules.batchnorm._NormBase)
+            and trained.isdisjoint(id(p) for p in m.parameters(recurse=False))
+        ]
+        other.follow_mode()
+        return other
+
+    @torch.no_grad()
+    def made_anew(self, layer: str) -> None:
+        """Give a layer the parameters it would start with, drawn from each member's own generator."""
+        if not self.shape:
+            _reset(self.module.get_submodule(layer), layer)
+            return
+        state, prefix = self.state(), f"{layer}." if layer else ""
+        for k, source in enumerate(self._sources):
+            with drawing_from(self.draws.generators[k]):
+                _reset(source.get_submodule(layer), layer)
+            for name, tensor in (*source.named_parameters(), *source.named_buffers()):
+                if name.startswith(prefix):
+                    state[name][k].copy_(tensor)
 
     def evaluation(self) -> Model:
         """Return the same networks in evaluation mode: no dropout, no BatchNorm statistics touched.
@@ -166,7 +211,8 @@ class Model:
     def state(self) -> dict[str, Tensor]:
         """Return all parameters and buffers by name, (*M, ...), detached but not copied."""
         named = self._fixed if self.shape else dict(self.module.named_parameters())
-        tensors = {**named, **dict(zip(self.names, self.parameters, strict=True)), **self.buffers}
+        own = dict(zip(self.names, self.parameters, strict=True))
+        tensors = {**named, **own, **self.buffers, **self.beside}
         return {name: t.detach() for name, t in tensors.items()}
 
     @torch.no_grad()
@@ -200,6 +246,19 @@ class Model:
         other.buffers = {n: t[members].clone() for n, t in self.buffers.items()}
         other.parameters = [p.detach()[members].requires_grad_() for p in self.parameters]
         return other
+
+
+def _reset(part: nn.Module, name: str) -> None:
+    """Draw the parameters of a module, and of all it consists of, anew."""
+    makers = [m for m in part.modules() if callable(getattr(m, "reset_parameters", None))]
+    made = {id(p) for m in makers for p in m.parameters(recurse=False)}
+    if not makers or not made.issuperset(id(p) for p in part.parameters()):
+        raise ValueError(
+            f"The classifier {name!r} ({type(part).__name__}) cannot be made anew: it has no reset_parameters(); set "
+            "weighting__new_classifier=False to go on with the one that was trained."
+        )
+    for maker in makers:
+        maker.reset_parameters()  # type: ignore[operator]
 
 
 def _with_the_same_tensors(module: nn.Module) -> nn.Module:

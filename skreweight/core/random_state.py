@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -46,6 +47,20 @@ class Draws:
         return torch.stack(
             [torch.randint(high, (size,), device=device, generator=g) for g in self.generators]
         )
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Context in which torch's global generator of its device draws what this generator would, which moves on."""
+    device = generator.device
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        if devices:
+            torch.cuda.set_rng_state(generator.get_state(), device)
+        else:
+            torch.set_rng_state(generator.get_state())
+        yield
+        generator.set_state(torch.cuda.get_rng_state(device) if devices else torch.get_rng_state())
 
 
 def random_state_of(parameters: Sequence[Tensor]) -> dict[str, Tensor]:

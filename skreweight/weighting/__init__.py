@@ -8,9 +8,12 @@ from sklearn.base import clone
 
 from skreweight._names import did_you_mean
 from skreweight.weighting._absgd import ABSGD
-from skreweight.weighting._base import NewState, Weighting
+from skreweight.weighting._base import NewState, Trained, Weighting
+from skreweight.weighting._crt import ClassifierRetraining
 from skreweight.weighting._eg import EG
 from skreweight.weighting._hu import Hu
+from skreweight.weighting._logit_adjustment import LogitAdjustment
+from skreweight.weighting._lws import LearnableWeightScaling
 from skreweight.weighting._meta import Meta
 from skreweight.weighting._meta_weight_net import MetaWeightNet
 from skreweight.weighting._none import NoWeighting
@@ -19,6 +22,7 @@ from skreweight.weighting._parameters import choice, count, flag, hyperparameter
 from skreweight.weighting._proportion import Proportion
 from skreweight.weighting._ren import Ren
 from skreweight.weighting._step import Step
+from skreweight.weighting._tau_norm import TauNormalization
 from skreweight.weighting._term import Term
 from skreweight.weighting._top_loss import TopLoss
 from skreweight.weighting._two_phase import TwoPhase
@@ -36,6 +40,10 @@ WEIGHTINGS: dict[str, type[Weighting]] = {
     "eg": EG,
     "meta": Meta,
     "meta-weight-net": MetaWeightNet,
+    "crt": ClassifierRetraining,
+    "lws": LearnableWeightScaling,
+    "tau-norm": TauNormalization,
+    "logit-adjustment": LogitAdjustment,
 }
 
 
@@ -101,7 +109,10 @@ __all__ = [
     "ABSGD",
     "EG",
     "WEIGHTINGS",
+    "ClassifierRetraining",
     "Hu",
+    "LearnableWeightScaling",
+    "LogitAdjustment",
     "Meta",
     "MetaWeightNet",
     "NewState",
@@ -110,8 +121,10 @@ __all__ = [
     "Proportion",
     "Ren",
     "Step",
+    "TauNormalization",
     "Term",
     "TopLoss",
+    "Trained",
     "TwoPhase",
     "Weighting",
     "choice",

@@ -7,7 +7,7 @@ itself is (K, 1) and broadcasts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor
 
+from skreweight.core.output_layer import OutputLayer
 from skreweight.weighting._parameters import allowed_by, stacked_parameters
 from skreweight.weighting._step import Step
 
@@ -50,6 +51,25 @@ class NewState:
         )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A network that has been trained, as a correction of its logits is fitted to it.
+
+    Attributes
+    ----------
+    class_counts : torch.Tensor of shape (*M, C)
+        (Weighted) number of training rows of each class.
+    validation : callable () -> (logits of shape (*M, m, C), targets of shape (*M, m))
+        Of the validation rows; a ValueError says where there are none.
+    classifier : callable () -> (W of shape (*M, C, D), b of shape (*M, C) or None)
+        Of the layer that makes the logits W φ + b; only where the weighting has ``needs_classifier``.
+    """
+
+    class_counts: Tensor
+    validation: Callable[[], tuple[Tensor, Tensor]]
+    classifier: Callable[[], tuple[Tensor, Tensor | None]]
+
+
 class Weighting(BaseEstimator):
     """Base of all weightings: parameters as in scikit-learn, state as tensors, one set of weights a batch.
 
@@ -65,6 +85,10 @@ class Weighting(BaseEstimator):
         Whether `weigh` works with F w and Fᵀv.
     changes_weights : bool
         Whether any row ever weighs something else than its sample weight.
+    needs_classifier : bool
+        Whether `finish` works with the layer that makes the logits, or the method trains it.
+    trains_correction : bool
+        Whether what its stage trains is the correction, and the network stays as it is.
     state_ : dict of str to torch.Tensor
         Made by `start`; all that training needs to go on where it stopped.
     """
@@ -72,6 +96,8 @@ class Weighting(BaseEstimator):
     needs_validation: ClassVar[bool] = False
     needs_products: ClassVar[bool] = False
     changes_weights: ClassVar[bool] = True
+    needs_classifier: ClassVar[bool] = False
+    trains_correction: ClassVar[bool] = False
 
     state_: dict[str, Tensor]
 
@@ -80,6 +106,11 @@ class Weighting(BaseEstimator):
         allowed = allowed_by(type(self))
         values = {name: value for name, value in self.get_params(deep=False).items() if name in allowed}
         validate_parameter_constraints(allowed, values, type(self).__name__)
+
+    @property
+    def wants_validation(self) -> bool:
+        """Whether validation rows are needed with the parameters as they are."""
+        return self.needs_validation
 
     @classmethod
     def stacked(cls, members: Sequence[Self], like: Tensor) -> Self:
@@ -122,6 +153,42 @@ class Weighting(BaseEstimator):
 
     def after_step(self, step: Step) -> None:
         """Do what follows the optimiser's step."""
+
+    def check_classifier(self, layer: OutputLayer) -> None:
+        """Raise a ValueError where the method cannot work with the layer that makes the logits."""
+
+    def finish(self, trained: Trained) -> None:
+        """Fit the correction to the trained network, whose parameters are the final ones."""
+
+    def corrected(self, logits: Tensor) -> Tensor:
+        """Return z' = a∘z + c of logits z (*M, B, C), where the state has a = ``logit_scale`` or c = ``logit_shift``.
+
+        Both have shape (*M, C). Predictions are made from corrected logits.
+
+        Raises
+        ------
+        ValueError
+            Where there is not one logit for each class.
+        """
+        scale, shift = self.state_.get("logit_scale"), self.state_.get("logit_shift")
+        for part in (scale, shift):
+            if part is not None and logits.shape[-1] != part.shape[-1]:
+                raise ValueError(
+                    f"{type(self).__name__} corrects one logit for each of {part.shape[-1]} classes, the module gives "
+                    f"outputs of shape {tuple(logits.shape)}: use a module with one output a class."
+                )
+        if scale is not None:
+            logits = logits * scale.to(logits).unsqueeze(-2)
+        return logits if shift is None else logits + shift.to(logits).unsqueeze(-2)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether predictions are made from other logits than the network's."""
+        return not {"logit_scale", "logit_shift"}.isdisjoint(self.__dict__.get("state_", ()))
+
+    def beside(self) -> dict[str, Tensor]:
+        """Return what is trained beside the network, by name: the best of it is kept with the best parameters."""
+        return {"logit_scale": self.state_["logit_scale"]} if self.trains_correction else {}
 
     def stored(self, rows: Tensor) -> Tensor:
         """Return the stored weights of the rows of a batch, (*M, B)."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.exchange import LOCAL, Exchange
 from skreweight.core.products import Products
 from skreweight.core.validation_loss import ValidationLoss
@@ -41,6 +42,10 @@ class Step:
     halted : torch.Tensor of shape (*M, 1) or None
         Above 0 once a loss or gradient was not finite: what moves parameters in `after_step` must leave them.
         None: whoever gets as far as `after_step` may move them.
+    outputs : torch.Tensor of shape (*M, B, C) or None
+        What the network gives, and
+    loss : ExampleLoss or None
+        what the losses are of it; only where the network itself is not trained.
     diagnostics : dict or None
         Where figures for the history go, by name; None while nobody asked for them.
     exchange : Exchange
@@ -56,6 +61,8 @@ class Step:
     validation: ValidationLoss | None = None
     products_now: Callable[[], tuple[Products, tuple[Tensor, list[Tensor]]]] | None = None
     halted: Tensor | None = None
+    outputs: Tensor | None = None
+    loss: ExampleLoss | None = None
     diagnostics: dict[str, list[Tensor]] | None = None
     exchange: Exchange = LOCAL
 

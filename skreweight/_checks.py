@@ -1,0 +1,92 @@
+"""Parameters that do not go together, and those that correct for the classes twice."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import nn
+
+from skreweight._net.base import SkorchClassifier
+from skreweight._net.predict import plain
+from skreweight.losses import LDAMLoss, LogitAdjustedLoss
+from skreweight.weighting import LogitAdjustment, Proportion
+
+
+def check_together(net: SkorchClassifier) -> None:
+    """Check an estimator whose components are made.
+
+    Raises
+    ------
+    ValueError
+        Where two parameters say different things.
+
+    Warns
+    -----
+    UserWarning
+        Where more than one of them corrects for the number of rows in the classes.
+    """
+    _check_sampling(net)
+    _check_trainable(net)
+    _check_correction(net)
+    twice = _corrections(net)
+    if len(twice) > 1 and (_draws(net) or isinstance(net.weighting_, LogitAdjustment)):
+        warnings.warn(
+            f"The classes' numbers of rows are corrected for twice: {' and '.join(twice)}. Leave out all but one.",
+            stacklevel=4,
+        )
+
+
+def _check_sampling(net: SkorchClassifier) -> None:
+    given = net.get_params_for("iterator_train")
+    if net.sampling is not None:
+        for name in ("sampler", "batch_sampler"):
+            if given.get(name) is not None:
+                raise ValueError(
+                    f"sampling={net.sampling!r} and iterator_train__{name} both say which rows an epoch draws: set one."
+                )
+    elif net.defer_sampling:
+        raise ValueError(
+            "defer_sampling=True defers nothing: set sampling, or leave defer_sampling at False."
+        )
+
+
+def _check_trainable(net: SkorchClassifier) -> None:
+    if net.stage_two_trainable is not None and len(net.stage_two_trainable) == 0:
+        raise ValueError(
+            "stage_two_trainable names nothing, and stage 2 would train nothing: name parameters, or leave it at None."
+        )
+
+
+def _check_correction(net: SkorchClassifier) -> None:
+    criterion = plain(net.criterion_)
+    if net.weighting_.trains_correction and isinstance(criterion, nn.NLLLoss | nn.BCEWithLogitsLoss):
+        raise ValueError(
+            f"{type(net.weighting_).__name__} scales one logit for each class, which criterion={net.criterion!r} does "
+            "not take: use a module with logits and CrossEntropyLoss."
+        )
+    if isinstance(net.weighting_, LogitAdjustment) and isinstance(criterion, LDAMLoss) and criterion.tau:
+        raise ValueError(
+            "weighting 'logit-adjustment' adds to logits that LDAMLoss normalises at prediction: set criterion__tau=0."
+        )
+
+
+def _draws(net: SkorchClassifier) -> str | None:
+    """What draws rows by their classes, if anything does."""
+    own = getattr(net.weighting_, "sampling", "instance")
+    if own != "instance":
+        return f"{type(net.weighting_).__name__}, which draws {own} batches"
+    return None if net.sampling in (None, 1) else f"sampling={net.sampling!r}"
+
+
+def _corrections(net: SkorchClassifier) -> list[str]:
+    """What corrects for the number of rows in the classes."""
+    draws = _draws(net)
+    found = [] if draws is None else [draws]
+    if net.class_weight is not None and not isinstance(net.class_weight, dict):
+        found.append(f"class_weight={net.class_weight!r}")
+    if isinstance(net.weighting_, Proportion | LogitAdjustment):
+        found.append(type(net.weighting_).__name__)
+    criterion = plain(net.criterion_)
+    if isinstance(criterion, LogitAdjustedLoss):
+        found.append(f"criterion={type(criterion).__name__}")
+    return found

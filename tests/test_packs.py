@@ -26,8 +26,8 @@ BOUND = 1e-12
 class Chained(MLP):
     """A chain of linear layers."""
 
-    def __init__(self, n_features: int, n_classes: int, activation: str = "tanh") -> None:
-        super().__init__(n_features, n_classes, hidden=(6, 4), activation=activation)
+    def __init__(self, n_features: int, n_classes: int) -> None:
+        super().__init__(n_features, n_classes, hidden=(6, 4), activation="tanh")
         self.double()
 
 
@@ -37,6 +37,13 @@ class WithDropout(MLP):
     def __init__(self, n_features: int, n_classes: int) -> None:
         super().__init__(n_features, n_classes, hidden=(6,), dropout=0.3)
         self.double()
+
+
+class Overflowing(Chained):
+    """The outputs of rows that begin with a large number overflow."""
+
+    def forward(self, X: Tensor) -> Tensor:
+        return super().forward(X) * torch.where(X[:, :1] > 1e6, torch.inf, 1.0)
 
 
 class General(nn.Module):
@@ -249,9 +256,9 @@ class TestStageOneIsShared:
 class TestFailures:
     def test_a_member_that_diverges_fails_alone(self) -> None:
         """Its parameters are those of its last good step, as alone; the others do not notice."""
-        nets = estimators("absgd", validation_data=8, module__activation="relu", **OPTIMIZERS["adam"])
+        nets = estimators("absgd", validation_data=8, module=Overflowing, **OPTIMIZERS["adam"])
         X, y = data()
-        X, y = np.vstack([X, np.full((1, 5), 1e308)]), np.append(y, 0)
+        X, y = np.vstack([X, np.full((1, 5), 1e7)]), np.append(y, 0)
         chosen = rows()
         frequent = np.flatnonzero(y[chosen[3]] == 0)[-1]
         chosen[3][frequent] = N_ROWS  # of no other member

@@ -239,13 +239,15 @@ def _fit_group(
         pack.train_stage_one([[m.net for m in sharing] for sharing in some], on_epoch)
         place = {member.number: k for k, sharing in enumerate(some) for member in sharing}
         for method in _by_stage_two([member for sharing in some for member in sharing]):
-            for begin in range(0, len(method), most):
-                part = method[begin : begin + most]
-                packs.append(len(part))
+            lost = [m for m in method if pack.has_failed(place[m.number])]
+            left = [m for m in method if not pack.has_failed(place[m.number])]
+            parts = [left[begin : begin + most] for begin in range(0, len(left), most)]
+            for part in [*parts, lost] if lost else parts:
                 own = pack.repeated(part, torch.tensor([place[m.number] for m in part]))
-                own.train(on_epoch)
+                own.train(0 if part is lost else part[0].net.max_epochs, on_epoch)
                 for number, error in own.give_back().items():
                     fits.errors[number] = error
+            packs += [len(part) for part in parts]
     fits.packs += packs
     fits.shared += len(members) - len(shared)
 

@@ -107,12 +107,16 @@ class Pack:
         other.failed = None if self.failed is None else self.failed[start]
         return other
 
-    def train(self, on_epoch: Callable[[], None] | None = None) -> None:
-        """Train the epochs that are left."""
+    def has_failed(self, k: int) -> bool:
+        """Whether member k has met a loss or gradient that is not finite."""
+        return self.failed is not None and bool(self.failed[k].any())
+
+    def train(self, n_epochs: int, on_epoch: Callable[[], None] | None = None) -> None:
+        """Train epochs of stage 2."""
         own = [member.net.weighting_ for member in self.members]
         weighting = type(own[0]).stacked(own, self.model.parameters[0].detach())
         sharing = [[member.net] for member in self.members]
-        self._run(lambda: self._plan(weighting), sharing, self._first.max_epochs, on_epoch)
+        self._run(lambda: self._plan(weighting), sharing, n_epochs, on_epoch)
         self.weighting = weighting
 
     def _run(
@@ -123,11 +127,12 @@ class Pack:
         on_epoch: Callable[[], None] | None,
     ) -> None:
         self.run = Run(plan, self.rows, self.state, MembersListener(sharing, self._renew_optimizer, on_epoch))
+        done = self.state.epochs_done
         with suppress(NonFiniteError):  # every member has failed, which each is told by itself
             self.run.train(n_epochs)
         guard = self.run.guard
         assert isinstance(guard, MembersGuard)
-        failed = guard.failed
+        failed = torch.where(guard.failed > 0, guard.failed + guard.failed.new_tensor([done, 0]), 0)
         self.failed = failed if self.failed is None else torch.where(self.failed > 0, self.failed, failed)
 
     def _renew_optimizer(self) -> None:
@@ -153,8 +158,9 @@ class Pack:
             net.weighting_.load_state_dict(self.weighting.state_of_member(k, rows))
             net.example_weights_ = weights[k][rows].cpu().numpy()
             self.state.give_member(k, net.progress_)
-            if self.failed is not None and bool(self.failed[k] > 0):
-                error = NonFiniteError(int(self.failed[k]))
-                error.explain(len(net.history), largest, net.lr)
+            epoch, batch = (0, 0) if self.failed is None else self.failed[k].tolist()
+            if batch:
+                error = NonFiniteError(batch)
+                error.explain(epoch, largest, net.lr)
                 errors[member.number] = error
         return errors

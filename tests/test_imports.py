@@ -30,6 +30,7 @@ MAY_IMPORT = {
         "weighting",
         "core",
     },
+    "model_selection": {"_pack", "_classifier"},
 }
 
 

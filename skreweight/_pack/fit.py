@@ -126,6 +126,7 @@ def fit_on_tables(
         if reason is not None:
             fits.alone.setdefault(reason, []).extend(m.number for m in members)
     for number in sorted(k for numbers in fits.alone.values() for k in numbers):
+        fits.errors[number] = None  # of a pack that failed half-way
         with _noted(fits, number):
             X, y, weights, X_val, y_val = tables[of[number]].some(rows[number])
             nets[number].fit(X, y, weights, X_val=X_val, y_val=y_val)

@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "weighting",
         "core",
     },
+    "model_selection": {"_pack", "_classifier"},
 }
 
 

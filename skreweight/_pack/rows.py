@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skreweight._classifier import ReweightedClassifier
+from skreweight._pack.rates import rates_of
 from skreweight._rows.check import cast_like
 from skreweight._rows.place import Given, Rows, placed
 from skreweight.core.rows import take_rows
@@ -30,12 +31,15 @@ class Member:
         Numbers in the pack's X of the rows it was given.
     number : int
         Its place among all estimators.
+    table : int, default=0
+        Which of the tables its rows are of.
     """
 
     net: ReweightedClassifier
     given: Given
     rows: NDArray[np.int64]
     number: int
+    table: int = 0
 
     @property
     def trained(self) -> NDArray[np.int64]:
@@ -50,15 +54,17 @@ class Member:
     @property
     def start(self) -> tuple[Any, ...]:
         """What its stage 1 depends on besides parameters that the pack agrees in."""
-        return (self.net.progress_.seed, self.trained.tobytes(), self.held.tobytes())
+        seed = self.net.progress_.seed
+        return (seed, rates_of(self.net), self.trained.tobytes(), self.held.tobytes())
 
     @property
     def sizes(self) -> tuple[Any, ...]:
-        """Numbers of rows and classes, which the members of one pack must agree in."""
+        """Numbers of rows, columns and classes, which the members of one pack must agree in."""
         validation = self.given.validation
         n_validation = len(self.given.held) if validation is None else -len(validation)
         labels = self.net.labels_
-        return (len(self.given.trained), n_validation, labels.dtype.str, tuple(labels.tolist()))
+        columns = self.net.n_features_in_
+        return (len(self.given.trained), n_validation, columns, labels.dtype.str, tuple(labels.tolist()))
 
 
 def pack_rows(members: Sequence[Member], X: Tensor, codes: Tensor) -> Rows:
@@ -78,8 +84,12 @@ def pack_rows(members: Sequence[Member], X: Tensor, codes: Tensor) -> Rows:
     validation = None
     if first.given.validation is not None:
         given = [m.given.validation for m in members if m.given.validation is not None]
-        x = torch.stack([torch.as_tensor(cast_like(rows.features, dtype)) for rows in given]).to(device)
-        validation = (x, torch.from_numpy(np.stack([rows.codes for rows in given])).to(device))
+        if len({m.table for m in members}) == 1:
+            x = torch.as_tensor(cast_like(given[0].features, dtype)).to(device)
+            validation = (x, torch.from_numpy(given[0].codes).to(device))
+        else:
+            x = torch.stack([torch.as_tensor(cast_like(rows.features, dtype)) for rows in given]).to(device)
+            validation = (x, torch.from_numpy(np.stack([rows.codes for rows in given])).to(device))
     elif len(first.given.held):
         held = torch.from_numpy(np.stack([m.held for m in members])).to(device)
         validation = (take_rows(X, held), take_rows(codes, held))

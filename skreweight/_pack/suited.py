@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,28 @@ import torch
 from torch import nn
 
 from skreweight._classifier import ReweightedClassifier
+from skreweight._pack.rates import may_differ, rates_of
 from skreweight._rows.check import is_dataset
+from skreweight.weighting import Weighting
 
 #: Parameters that members may set each for itself: what they do is learned member by member.
 OF_EACH = {"random_state", "verbose"}
+#: Parameters of the optimiser that they may, where `may_differ` says so.
+RATES = {"lr", "optimizer__weight_decay"}
+#: Parameters that stage 1 knows nothing of.
+STAGE_TWO = {"max_epochs", "keep_best", "restart_stage_two", "validation_batch_size"}
+#: What a fit may end with that is not its own estimator's alone to settle: all that scikit-learn's searches survive.
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 #: Optimisers whose steps are taken entry by entry, so that a stack of parameters is stepped as each would be.
 ELEMENTWISE = (
     torch.optim.SGD,
@@ -69,22 +88,64 @@ def why_module_alone(module: nn.Module) -> str | None:
 
 
 def agreement(net: ReweightedClassifier) -> tuple[Any, ...]:
-    """Return what members of one pack must agree in before the weighting sets in, as a key."""
+    """Return what members of one pack must agree in before the weighting sets in, as a key.
+
+    Parameters
+    ----------
+    net : ReweightedClassifier
+        With its components.
+    """
+    left_out = OF_EACH | STAGE_TWO | (RATES if may_differ(net) else set())
+    if net.defer_class_weight:
+        left_out = left_out | {"class_weight"}
+    return _parameters(
+        net, lambda name: name not in left_out and name.split("__")[0] not in ("weighting", "callbacks")
+    )
+
+
+def same_stage_two(first: ReweightedClassifier, second: ReweightedClassifier) -> bool:
+    """Whether two estimators that agree in stage 1 can be members of one pack in stage 2 as well."""
+    names = STAGE_TWO | {"class_weight"}
+    if any(key_of(getattr(first, name)) != key_of(getattr(second, name)) for name in names):
+        return False
+    if first.weighting_.needs_products and rates_of(first) != rates_of(second):
+        return False  # virtual steps are taken at one rate
+    return _stackable(first.weighting_, second.weighting_)
+
+
+def _stackable(first: Weighting, second: Weighting) -> bool:
+    if type(first) is not type(second):
+        return False
+    try:
+        type(first).stacked([first, second], torch.zeros(()))
+    except ValueError:
+        return False
+    return True
+
+
+def structure(net: ReweightedClassifier) -> tuple[Any, ...]:
+    """Return what networks must agree in so that one call can run them all, as a key."""
+    return (
+        *_parameters(net, lambda name: name in ("device", "module") or name.startswith("module__")),
+        *((name, tuple(t.shape), t.dtype) for name, t in net.module_.state_dict().items()),
+    )
+
+
+def _parameters(net: ReweightedClassifier, wanted: Callable[[str], bool]) -> tuple[Any, ...]:
     params = net.get_params(deep=True)
-    left_out = {
-        name for name in params if name in OF_EACH or name.split("__")[0] in ("weighting", "callbacks")
-    }
-    return tuple(sorted((name, _key(value)) for name, value in params.items() if name not in left_out))
+    return tuple(sorted((name, key_of(value)) for name, value in params.items() if wanted(name)))
 
 
-def _key(value: Any) -> Any:
-    """Return what can be compared and hashed in place of a parameter's value."""
+def key_of(value: Any) -> Any:
+    """Return what can be compared, sorted and hashed in place of a parameter's value."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, np.ndarray):
-        return (value.shape, value.tobytes())
+        return ("ndarray", str(value.shape), value.tobytes())
     if isinstance(value, dict):
-        return tuple(sorted((str(k), _key(v)) for k, v in value.items()))
+        return ("dict", *sorted((str(k), key_of(v)) for k, v in value.items()))
     if isinstance(value, list | tuple):
-        return tuple(_key(v) for v in value)
+        return (type(value).__name__, *(key_of(v) for v in value))
     if value is None or isinstance(value, bool | int | float | str):
         return (type(value).__name__, value)
     return (type(value).__name__, id(value))

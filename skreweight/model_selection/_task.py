@@ -1,0 +1,91 @@
+"""One fit of a search: a candidate on a fold, as scikit-learn asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.model_selection._validation import _fit_and_score
+from sklearn.pipeline import Pipeline
+
+from skreweight._classifier import ReweightedClassifier
+from skreweight._pack.suited import FAILURES, key_of, why_alone
+from skreweight.model_selection._backend import Call
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A call of ``_fit_and_score``.
+
+    Attributes
+    ----------
+    call : Call
+        Its positional arguments are the estimator, X and y.
+    """
+
+    call: Call
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the call says besides estimator and data."""
+        return self.call[2]
+
+    def run(self) -> dict[str, Any]:
+        """Fit and score the plain way."""
+        return self.as_if()
+
+    def as_if(self, estimator: Any = None, X: Any = None, **changed: Any) -> dict[str, Any]:
+        """Return the results with another estimator, other rows or settings in place of the search's."""
+        function, (own, own_X, y), settings = self.call
+        known = {name: value for name, value in changed.items() if name in settings}
+        found: dict[str, Any] = function(
+            own if estimator is None else estimator, own_X if X is None else X, y, **{**settings, **known}
+        )
+        return found
+
+    @cached_property
+    def estimator(self) -> Any:
+        """The candidate: the search's estimator with its parameters."""
+        own = clone(self.call[1][0])
+        parameters = self.settings.get("parameters")
+        return own.set_params(**clone(parameters, safe=False)) if parameters else own
+
+    @property
+    def last_step(self) -> tuple[str, Any]:
+        """Name of the last step of nested pipelines, as `set_params` takes it ("": no pipeline), and the step."""
+        path, step = "", self.estimator
+        while isinstance(step, Pipeline):
+            name, step = step.steps[-1]
+            path = f"{path}__{name}" if path else name
+        return path, step
+
+    @property
+    def unit(self) -> tuple[Any, ...]:
+        """What candidates have in common that differ in their last step alone: fold, and all before that step."""
+        path, _ = self.last_step
+        parameters = self.settings.get("parameters") or {}
+        before = [
+            (name, key_of(value))
+            for name, value in sorted(parameters.items())
+            if path and name != path and not name.startswith(f"{path}__")
+        ]
+        train, fit_params = self.settings["train"], self.settings["fit_params"]
+        return id(train), id(fit_params), path, tuple(before)
+
+
+def why_not_packed(task: Task) -> str | None:
+    """Return why a task is fitted and scored the plain way, or None where it can be part of a pack."""
+    function, args, settings = task.call
+    if getattr(function, "function", None) is not _fit_and_score or len(args) != 3:
+        return "it is no fit of a search"
+    if getattr(settings.get("caller"), "_skl_callbacks", None):
+        return "callbacks watch the search"
+    try:
+        _, step = task.last_step
+    except FAILURES:
+        return "its parameters cannot be set"
+    if not isinstance(step, ReweightedClassifier):
+        return f"its last step is {type(step).__name__}"
+    return why_alone(step, args[1])

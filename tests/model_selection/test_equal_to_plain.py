@@ -266,14 +266,14 @@ def test_a_randomized_search() -> None:
 
 
 def test_groups() -> None:
-    X, y = data()
+    _X, y = data()
     groups = np.arange(len(y)) % 10
     assert_same(*both(classifier(), {"weighting__lam": [0.5, 2.0]}, cv=GroupKFold(3), fit={"groups": groups}))
 
 
 @pytest.mark.parametrize("cv", [StratifiedShuffleSplit(2, test_size=0.3, random_state=1), "masks", 2])
 def test_splitters(cv: Any) -> None:
-    X, y = data()
+    _X, y = data()
     if cv == "masks":
         cv = [(np.arange(len(y)) % 3 != k, np.arange(len(y)) % 3 == k) for k in range(3)]
     assert_same(*both(classifier(), {"weighting__lam": [0.5, 2.0]}, cv=cv))

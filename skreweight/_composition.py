@@ -148,8 +148,10 @@ def _plan(net: SkorchClassifier) -> Plan:
             keep_best=net.keep_best if net.keep_best in ("epoch", "step") else None,
         ),
     ]
+    model = Model(net.module_)
+    model.beside = {f"criterion {n}": p for n, p in net.criterion_.named_parameters() if p.requires_grad}
     return Plan(
-        Model(net.module_),
+        model,
         net.optimizer_,
         net.weighting_.plan(stages),
         plain,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_classification
+from skorch.callbacks import Callback
 from torch import nn
 
 from skreweight import ReweightedClassifier
@@ -237,3 +238,86 @@ def test_a_criterion_of_ones_own(criterion):
 def test_two_outputs_for_a_single_logit_say_how_many():
     with pytest.raises(ValueError, match="BCEWithLogitsLoss"):
         classifier("none", criterion=nn.BCEWithLogitsLoss).fit(X, Y)
+
+
+class Learned(nn.Module):
+    """Cross-entropy at a temperature and with offsets that are learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.offset = nn.Parameter(torch.zeros(2))
+
+    def forward(self, outputs, targets):
+        return nn.functional.cross_entropy(self.scale * outputs + self.offset, targets, reduction="none")
+
+
+class Inside(nn.Module):
+    """The network with the same temperature and offsets as its own last layer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.linear = nn.Linear(5, 2)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.offset = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        return self.scale * self.linear(x) + self.offset
+
+
+class Outside(nn.Module):
+    """The network without them."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.linear = nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop])
+@pytest.mark.parametrize("weighting", ["none", "proportion", "two-phase", "absgd"])
+def test_a_criterion_that_learns_is_trained_like_a_last_layer(weighting, optimizer):
+    fits = [
+        classifier(
+            weighting, module=module, criterion=criterion, optimizer=optimizer, max_epochs=3, keep_best=False
+        ).set_params(**{"validation_data": 4})
+        for module, criterion in ((Inside, nn.CrossEntropyLoss), (Outside, Learned))
+    ]
+    for net in fits:
+        del net.module__hidden
+        net.fit(X, Y)
+    inside, outside = fits
+    torch.testing.assert_close(outside.module_.linear.weight, inside.module_.linear.weight)
+    torch.testing.assert_close(outside.criterion_.scale, inside.module_.scale)
+    torch.testing.assert_close(outside.criterion_.offset, inside.module_.offset)
+    assert abs(float(outside.criterion_.scale) - 1) > 1e-3
+
+
+@ALL
+def test_a_criterion_that_learns_moves_in_both_stages_and_is_kept_with_the_best(weighting):
+    seen = []
+
+    class Look(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append(
+                (float(net.criterion_.scale), net.history[-1, "valid_acc"])
+                if "valid_acc" in net.history[-1]
+                else None
+            )
+
+    parameters = {
+        "criterion": Learned,
+        "warmup_epochs": 2,
+        "max_epochs": 3,
+        "callbacks": [Look()],
+        "lr": 0.05,
+    }
+    net = classifier(weighting, **parameters).fit(X, Y)
+    scales = [scale for scale, _ in seen]
+    assert len({1.0, *scales}) == 6
+    best = max(range(2, 5), key=lambda e: (seen[e][1], -net.history[e, "valid_loss"]))
+    assert float(net.criterion_.scale) == scales[best]

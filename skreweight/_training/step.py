@@ -90,7 +90,7 @@ class TrainingStep:
         step = self._describe(batch, losses.detach())
         weights = self.weighting.weigh(step)
         total = (weights * losses.to(weights.dtype)).sum(-1, keepdim=True)
-        for parameter in self.model.parameters:
+        for parameter in (*self.model.parameters, *self.loss.parameters):
             parameter.grad = None
         total.sum().backward()
         taken = self._apply(batch, total.detach(), weights, step)
@@ -104,6 +104,9 @@ class TrainingStep:
         weights = self.weighting.weigh(step)
         for parameter, gradient in zip(self.model.parameters, products.weighted(weights), strict=True):
             parameter.grad = gradient
+        own = self.loss.parameter_gradient(products.outputs, batch.targets, weights)
+        for learned, of_it in zip(self.loss.parameters, own, strict=True):
+            learned.grad = of_it
         total = (weights * step.losses).sum(-1, keepdim=True)
         taken = self._apply(batch, total, weights, step)
         return Outcome(total, weights, products.outputs.detach(), taken)

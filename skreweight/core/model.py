@@ -38,6 +38,8 @@ class Model:
         Where masks and probes are drawn from.
     training : bool
         Whether calls are those of training mode; `evaluation` returns the other half.
+    beside : dict of str to torch.Tensor
+        What is trained along with the networks and is part of none (a criterion's own parameters): `state` has it.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
@@ -45,6 +47,7 @@ class Model:
         self.shape: tuple[int, ...] = () if len(own) == 1 else (len(own),)
         self.draws = Draws()
         self.training = True
+        self.beside: dict[str, Tensor] = {}
         self.module: nn.Module = own[0]
         self._call: nn.Module = modules[0]
         named = dict(own[0].named_parameters())
@@ -163,7 +166,8 @@ class Model:
     def state(self) -> dict[str, Tensor]:
         """Return all parameters and buffers by name, (*M, ...), detached but not copied."""
         named = self._fixed if self.shape else dict(self.module.named_parameters())
-        tensors = {**named, **dict(zip(self.names, self.parameters, strict=True)), **self.buffers}
+        own = dict(zip(self.names, self.parameters, strict=True))
+        tensors = {**named, **own, **self.buffers, **self.beside}
         return {name: t.detach() for name, t in tensors.items()}
 
     @torch.no_grad()

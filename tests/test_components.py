@@ -281,43 +281,38 @@ class Outside(nn.Module):
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop])
 @pytest.mark.parametrize("weighting", ["none", "proportion", "two-phase", "absgd"])
 def test_a_criterion_that_learns_is_trained_like_a_last_layer(weighting, optimizer):
-    fits = [
-        classifier(
-            weighting, module=module, criterion=criterion, optimizer=optimizer, max_epochs=3, keep_best=False
-        ).set_params(**{"validation_data": 4})
+    inside, outside = (
+        ReweightedClassifier(
+            module,
+            criterion=criterion,
+            weighting=weighting,
+            optimizer=optimizer,
+            warmup_epochs=1,
+            max_epochs=3,
+            batch_size=40,
+            validation_data=4,
+            keep_best=False,
+            random_state=3,
+        ).fit(X, Y)
         for module, criterion in ((Inside, nn.CrossEntropyLoss), (Outside, Learned))
-    ]
-    for net in fits:
-        del net.module__hidden
-        net.fit(X, Y)
-    inside, outside = fits
+    )
     torch.testing.assert_close(outside.module_.linear.weight, inside.module_.linear.weight)
     torch.testing.assert_close(outside.criterion_.scale, inside.module_.scale)
     torch.testing.assert_close(outside.criterion_.offset, inside.module_.offset)
-    assert abs(float(outside.criterion_.scale) - 1) > 1e-3
+    assert abs(outside.criterion_.scale.item() - 1) > 1e-3
 
 
 @ALL
 def test_a_criterion_that_learns_moves_in_both_stages_and_is_kept_with_the_best(weighting):
-    seen = []
+    scales = []
 
     class Look(Callback):
         def on_epoch_end(self, net, **kwargs):
-            seen.append(
-                (float(net.criterion_.scale), net.history[-1, "valid_acc"])
-                if "valid_acc" in net.history[-1]
-                else None
-            )
+            scales.append(net.criterion_.scale.item())
 
-    parameters = {
-        "criterion": Learned,
-        "warmup_epochs": 2,
-        "max_epochs": 3,
-        "callbacks": [Look()],
-        "lr": 0.05,
-    }
-    net = classifier(weighting, **parameters).fit(X, Y)
-    scales = [scale for scale, _ in seen]
+    parameters = {"warmup_epochs": 2, "max_epochs": 3, "validation_data": 4, "lr": 0.05}
+    net = classifier(weighting, criterion=Learned, callbacks=[Look()], **parameters).fit(X, Y)
     assert len({1.0, *scales}) == 6
-    best = max(range(2, 5), key=lambda e: (seen[e][1], -net.history[e, "valid_loss"]))
-    assert float(net.criterion_.scale) == scales[best]
+    accuracy, loss = net.history[:, "valid_acc"], net.history[:, "valid_loss"]
+    best = max(range(2, 5), key=lambda epoch: (accuracy[epoch], -loss[epoch]))
+    assert net.criterion_.scale.item() == scales[best]

@@ -317,6 +317,10 @@ class ReweightedClassifier(SkorchClassifier):
         super()._make(component)
         self.progress_.weighting = self.weighting_  # saved and loaded with the rest
 
+    def _changed_in_place(self) -> list[Any]:
+        progress = self.__dict__.get("progress_")
+        return [*super()._changed_in_place(), *([] if progress is None else [progress])]
+
     def _set_skorch_params(self, params: dict[str, Any]) -> None:
         going_on = {**schedules_of(self.callbacks_), **self.progress_.schedules} if self.initialized_ else {}
         super()._set_skorch_params(params)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from skreweight._listener import SkorchListener
-from skreweight._net.base import SkorchClassifier
+from skreweight._net.base import PREDICTION_ROWS, SkorchClassifier
 from skreweight._net.criterion import class_weight_vector
+from skreweight._net.outputs import FirstOutputs
+from skreweight._net.predict import not_finite
 from skreweight._net.schedules import go_on, restart, schedules_of, settings_of
 from skreweight._rows.place import Given, Rows
 from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes
@@ -106,15 +108,40 @@ def _run(net: SkorchClassifier, given: Given, rows: Rows, X: Any, y: Any) -> Non
         if net._floating_dtype() != rows.dtype:
             rows = given.on(rows.device, net._floating_dtype())
         run = Run(lambda: _plan(net), rows, net.progress_, SkorchListener(net, rows))
+        first_outputs = FirstOutputs(net.criterion_, len(net.labels_))
         try:
             run.train(net.progress_.epochs_to_go(net.warmup_epochs + net.max_epochs, net.max_epochs))
+            _check_finite(net, rows)
         except NonFiniteError as error:
             largest = float(rows.x.abs().max()) if isinstance(rows.x, Tensor) else 0.0
             error.explain(len(net.history), largest, net.lr)
             raise
         finally:
+            first_outputs.remove()
             net.example_weights_ = run.example_weights()[: rows.n_given].cpu().numpy()
         net.notify("on_train_end", X=X, y=y)
+
+
+def _check_finite(net: SkorchClassifier, rows: Rows) -> None:
+    """Raise where the last step, which no later one looks at, left a network of no use.
+
+    Raises
+    ------
+    NonFiniteError
+        Where a parameter, or an output on some of the rows, is not finite. Where batches with such rows were to be
+        skipped: on most of them.
+    """
+    if not net.history:
+        return
+    finite = all(bool(p.isfinite().all()) for p in net.module_.parameters() if p.requires_grad)
+    x = rows.some(PREDICTION_ROWS)
+    if finite and x is not None:
+        with torch.no_grad():
+            outputs = net.infer(x)
+        bad = not_finite(outputs[0] if isinstance(outputs, tuple | list) else outputs)
+        finite = bool(bad.double().mean() <= (0 if net.on_nonfinite == "raise" else 0.5))
+    if not finite:
+        raise NonFiniteError(None)
 
 
 def _begin(net: SkorchClassifier, X: Any, y: Any) -> None:

@@ -1,5 +1,7 @@
 """Optimisers and criteria: every one of torch's that makes sense, and clear words where one does not."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -110,6 +112,48 @@ def test_lbfgs_with_a_line_search_takes_the_penalised_loss():
         max_epochs=5,
     ).fit(X, Y)
     assert sum(float(p.detach().square().sum()) for p in net.module_.parameters()) < 1e-3
+
+
+class TwoSteps(torch.optim.SGD):
+    """Looks at the gradient again at half a step, as optimisers that ask for a closure do."""
+
+    def step(self, closure):
+        before = [p.detach().clone() for p in self.param_groups[0]["params"]]
+        super().step()
+        with torch.no_grad():
+            for p, old in zip(self.param_groups[0]["params"], before, strict=True):
+                p.copy_((p + old) / 2)
+        closure()
+        with torch.no_grad():
+            for p, old in zip(self.param_groups[0]["params"], before, strict=True):
+                p.copy_(old)
+        return super().step()
+
+
+@ALL
+def test_an_optimiser_that_asks_for_a_closure_gets_it(weighting):
+    assert_trained(classifier(weighting, optimizer=TwoSteps, lr=0.1), X, Y)
+
+
+def test_the_closure_is_the_loss_of_the_batch():
+    """One batch an epoch: by hand, two steps of the midpoint rule."""
+    start = nn.Linear(5, 2)
+    net = ReweightedClassifier(
+        start, weighting="none", optimizer=TwoSteps, lr=0.5, batch_size=-1, warmup_epochs=1, max_epochs=1
+    ).fit(X, Y)
+    by_hand = copy.deepcopy(start)
+    optimizer = TwoSteps(by_hand.parameters(), lr=0.5)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(by_hand(torch.from_numpy(X)), torch.from_numpy(Y))
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        closure()
+        optimizer.step(closure)
+    torch.testing.assert_close(net.module_.weight, by_hand.weight)
 
 
 def test_learning_rates_by_layer():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -134,11 +136,18 @@ class TrainingStep:
         self._add_penalty()
         if self.on_gradients is not None:
             self.on_gradients(batch)
-        closure = self._closure(batch, weights) if isinstance(self.optimizer, LBFGS) else None
+        closure = self._closure(batch, weights) if self._wants_closure else None
         taken = self.guard.step(loss, closure)
         if taken:
             self.weighting.after_step(step)
         return taken
+
+    @cached_property
+    def _wants_closure(self) -> bool:
+        """Whether the optimiser's step looks at the loss itself: it is LBFGS, or cannot be called without a closure."""
+        closure = inspect.signature(self.optimizer.step).parameters.get("closure")
+        required = closure is not None and closure.default is inspect.Parameter.empty
+        return required or isinstance(self.optimizer, LBFGS)
 
     def _add_penalty(self) -> None:
         if self.penalised and self.validation is not None:

@@ -19,6 +19,7 @@ from skreweight._net import files
 from skreweight._net.base import SkorchClassifier
 from skreweight._net.component import ObjectComponent
 from skreweight._net.schedules import schedules_of
+from skreweight._rows.carve import shown
 from skreweight._training.state import TrainingState
 from skreweight.weighting import WEIGHTINGS, Weighting, get_weighting
 
@@ -289,6 +290,11 @@ class ReweightedClassifier(SkorchClassifier):
         goes_on = bool(self.initialized_)
         learns = not goes_on or not hasattr(self, "n_features_in_")
         if "classes_inferred_" in self.__dict__:
+            if classes is not None and not np.array_equal(np.unique(classes), self.labels_):
+                raise ValueError(
+                    f"classes={shown(np.unique(classes))} are not those of the first call, {shown(self.labels_)}: name "
+                    "all labels there, or begin anew with fit."
+                )
             classes = self.labels_
         train(
             self, X, y, sample_weight, X_val, y_val,
@@ -356,21 +362,22 @@ class ReweightedClassifier(SkorchClassifier):
             Load what this callback saved.
         use_safetensors : bool, default=False
         f_weighting : path, file or None, default=None
-            State of the weighting, of both stages, and what was learned of X and y. With ``f_params`` and
+            State of the weighting, of both stages, and what was learned of X and y, which must be what a fitted
+            estimator has learned itself. With ``f_params`` and
             ``f_optimizer`` it is all that `partial_fit` needs to go on exactly where training stood.
         **kwargs
             ``f_<name>`` of further components of a subclass.
         """
         if f_weighting is not None:
             kwargs["f_weighting"] = f_weighting
-        if not self.initialized_:
-            self._initialize_from(checkpoint, f_weighting)
-        super().load_params(
-            f_params, f_optimizer, f_criterion, f_history, checkpoint, use_safetensors, **kwargs
-        )
+        with self._unchanged_on_error():
+            self._prepare_for(checkpoint, f_weighting)
+            super().load_params(
+                f_params, f_optimizer, f_criterion, f_history, checkpoint, use_safetensors, **kwargs
+            )
 
-    def _initialize_from(self, checkpoint: Any, file: Any) -> None:
-        """Initialise with the sizes that a file of ``f_weighting`` names."""
+    def _prepare_for(self, checkpoint: Any, file: Any) -> None:
+        """Initialise with the sizes that a file of ``f_weighting`` names, or check them against one's own."""
         if file is None and getattr(checkpoint, "f_weighting", None) is not None:
             in_history = checkpoint.f_history is not None
             self.history_ = History.from_file(checkpoint.f_history_) if in_history else History()
@@ -380,7 +387,11 @@ class ReweightedClassifier(SkorchClassifier):
         state = torch.load(file, map_location="cpu", weights_only=True)
         if hasattr(file, "seek"):
             file.seek(0)
-        self.__dict__.update(files.learned(state))
+        learned = files.learned(state)
+        if self.initialized_:
+            files.check_same_data(learned, self.__dict__)
+            return
+        self.__dict__.update(learned)
         self.initialize()
 
     def _get_module(self, name: str, msg: str) -> Any:

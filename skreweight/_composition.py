@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +25,11 @@ from skreweight._training.stage import Plan, Stage
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
 from skreweight.weighting import NoWeighting
+
+#: A row of less weight, where 1 is what it has in the plain mean, does nothing.
+SILENT_WEIGHT = 1e-6
+#: From this share of such rows on the user is told.
+LARGEST_SILENT_SHARE = 0.99
 
 
 def train(
@@ -119,7 +126,25 @@ def _run(net: SkorchClassifier, given: Given, rows: Rows, X: Any, y: Any) -> Non
         finally:
             first_outputs.remove()
             net.example_weights_ = run.example_weights()[: rows.n_given].cpu().numpy()
+        _warn_of_silent_rows(net)
         net.notify("on_train_end", X=X, y=y)
+
+
+def _warn_of_silent_rows(net: SkorchClassifier) -> None:
+    """Warn where next to no row had a weight in the last epoch: most batches then did nothing."""
+    method = net.weighting_
+    stored, meant = method.stored_weights is not None, method.weights_of_untouched_rows() == 0
+    if stored or meant or net.__dict__.get("stage_") != 2:
+        return
+    trained = net.example_weights_[~np.isnan(net.example_weights_)]
+    share = float((trained < SILENT_WEIGHT).mean())
+    if share >= LARGEST_SILENT_SHARE:
+        advice = "raise weighting__lam" if "lam" in method.get_params() else "look at example_weights_"
+        warnings.warn(
+            f"{share:.1%} of the training rows had a weight of next to 0 in the last epoch, which sum to "
+            f"{trained.sum():.3g} of {len(trained)}: {type(method).__name__} trained on next to nothing; {advice}.",
+            stacklevel=4,
+        )
 
 
 def _check_finite(net: SkorchClassifier, rows: Rows) -> None:
@@ -134,8 +159,11 @@ def _check_finite(net: SkorchClassifier, rows: Rows) -> None:
     if not net.history:
         return
     finite = all(bool(p.isfinite().all()) for p in net.module_.parameters() if p.requires_grad)
-    x = rows.some(PREDICTION_ROWS)
-    if finite and x is not None:
+    if rows.validation is not None:  # they were looked at after the last step of each epoch
+        best = net.progress_.best
+        losses = net.history[-1].get("valid_loss", 0.0) if best.loss is None else best.loss
+        finite &= bool(torch.as_tensor(losses).isfinite().all())
+    elif finite and (x := rows.some(PREDICTION_ROWS)) is not None:
         with torch.no_grad():
             outputs = net.infer(x)
         bad = not_finite(outputs[0] if isinstance(outputs, tuple | list) else outputs)

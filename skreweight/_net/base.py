@@ -24,13 +24,14 @@ from torch import Tensor
 
 from skreweight._names import check_arguments, check_parameter_names
 from skreweight._net import predict
+from skreweight._net.check import check_settings
 from skreweight._net.component import ObjectComponent
 from skreweight._net.criterion import per_example_criterion
 from skreweight._net.log import TrainingLog
 from skreweight._net.make import fused_where_it_can_be, made_module
 from skreweight._net.schedules import settings_of
 from skreweight._rows.batches import TensorBatches
-from skreweight._rows.check import Columns, cast_like, is_dataset, n_rows_of, rows_of
+from skreweight._rows.check import Columns, cast_like, is_dataset, n_given, n_rows_of, rows_of
 from skreweight._rows.place import cast_by_batch
 from skreweight._rows.prepare import Learned
 
@@ -60,6 +61,11 @@ class SkorchClassifier(NeuralNetClassifier):
     _params_to_validate: set[str]
     # Whether predictions are class codes: callbacks score while labels are codes.
     _answers_in_codes = False
+
+    def __init__(self, module: Any, **kwargs: Any) -> None:
+        if "history" in kwargs:
+            raise ValueError("history is no parameter here: load one with load_params(f_history=...).")
+        super().__init__(module, **kwargs)
 
     # ---------------------------------------------------------------- parameters
 
@@ -199,7 +205,7 @@ class SkorchClassifier(NeuralNetClassifier):
                 "train_split is not used here: give validation_data, which takes a ValidSplit too."
             )
         self._check_names(sorted(self._params_to_validate))
-        torch.device(self.device)
+        check_settings(self)
         for component in self.components:
             component.made(self.__dict__)
 
@@ -352,7 +358,7 @@ class SkorchClassifier(NeuralNetClassifier):
     def _outputs(self, X: Any) -> Tensor:
         check_is_fitted(self)
         parts = (out[0] if isinstance(out, tuple | list) else out for out in self.forward_iter(X))
-        outputs = torch.cat(list(parts)) if is_dataset(X) else predict.gathered(parts, lambda: n_rows_of(X))
+        outputs = torch.cat(list(parts)) if is_dataset(X) else predict.gathered(parts, lambda: n_given(X))
         predict.check_finite(outputs)
         return outputs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,7 @@ def class_weight_vector(
     Raises
     ------
     ValueError
-        For a dict that names an unknown label.
+        For a dict that names an unknown label, or a weight that is no finite number above 0.
     """
     if class_weight == "balanced":
         present = counts > 0
@@ -167,5 +168,11 @@ def class_weight_vector(
     unknown = [label for label in class_weight if label not in labels]
     if unknown:
         raise ValueError(f"class_weight names {unknown[0]!r}, which is none of the classes {shown(labels)}.")
+    for label, weight in class_weight.items():
+        if not isinstance(weight, Real) or not 0 < weight < np.inf:
+            raise ValueError(
+                f"class_weight[{label!r}] must be a finite number above 0, got {weight!r}: to leave a class out, "
+                "leave out its rows."
+            )
     by_label = {label: float(w) for label, w in class_weight.items()}
     return torch.tensor([by_label.get(label, 1.0) for label in labels.tolist()], dtype=torch.float64)

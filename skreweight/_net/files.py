@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skreweight._rows.carve import shown
+
 _ARRAYS = ("class_counts", "validation_indices", "example_weights")
 
 
@@ -70,6 +72,29 @@ def learned(state: Mapping[str, Any]) -> dict[str, Any]:
     if saved["feature_names_in"] is not None:
         found["feature_names_in_"] = np.asarray(saved["feature_names_in"], dtype=object)
     return found
+
+
+def check_same_data(learned: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raise a ValueError where a file tells of other columns or classes than an estimator's own.
+
+    Parameters
+    ----------
+    learned : mapping
+        As `learned` returned it.
+    own : mapping
+        The estimator's attributes; what it has not learned may be anything.
+    """
+    for name, what in (
+        ("n_features_in_", "columns"),
+        ("feature_names_in_", "columns"),
+        ("classes_inferred_", "classes"),
+    ):
+        there, here = learned.get(name), own.get(name)
+        if there is not None and here is not None and not np.array_equal(there, here):
+            raise ValueError(
+                f"f_weighting tells of other {what} than the estimator was fitted on: {shown(there)} instead of "
+                f"{shown(here)}. Load it into a new estimator (sklearn.base.clone)."
+            )
 
 
 def _saved(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,16 +121,12 @@ class Rows:
         return LoaderBatches(items, self.targets, self.train, self.device, dtype=self.dtype, **chosen)
 
     def some(self, n_most: int) -> Any:
-        """Return the features of some rows that every member trains or validates on; None for a Dataset alone.
-
-        Training rows come first where they lie in memory, up to `n_most`.
-        """
+        """Return the features of the first training rows, up to `n_most`; None for a Dataset."""
         if is_dataset(self.x):
-            return None if self.validation is None else self.validation[0]
+            return None
         count = min(n_most, len(self.targets))
         first = torch.arange(count, device=self.device) if self.train is None else self.train[..., :n_most]
-        here = first.to(_home(self.x))
-        return to_device(take_rows(self.x, here), self.device)
+        return to_device(take_rows(self.x, first.to(_home(self.x))), self.device)
 
     def _training_batches(
         self, options: Mapping[str, Any], generators: Sequence[torch.Generator] | None

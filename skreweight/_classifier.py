@@ -20,6 +20,7 @@ from skreweight._net import files, predict
 from skreweight._net.base import SkorchClassifier
 from skreweight._net.component import ObjectComponent
 from skreweight._net.schedules import schedules_of
+from skreweight._rows.carve import shown
 from skreweight._rows.samplers import SAMPLINGS
 from skreweight._training.state import TrainingState
 from skreweight.weighting import WEIGHTINGS, Weighting, get_weighting
@@ -315,6 +316,11 @@ class ReweightedClassifier(SkorchClassifier):
         goes_on = bool(self.initialized_)
         learns = not goes_on or not hasattr(self, "n_features_in_")
         if "classes_inferred_" in self.__dict__:
+            if classes is not None and not np.array_equal(np.unique(classes), self.labels_):
+                raise ValueError(
+                    f"classes={shown(np.unique(classes))} are not those of the first call, {shown(self.labels_)}: name "
+                    "all labels there, or begin anew with fit."
+                )
             classes = self.labels_
         train(
             self, X, y, sample_weight, X_val, y_val,
@@ -353,6 +359,10 @@ class ReweightedClassifier(SkorchClassifier):
     def _make(self, component: ObjectComponent) -> None:
         super()._make(component)
         self.progress_.weighting = self.weighting_  # saved and loaded with the rest
+
+    def _changed_in_place(self) -> list[Any]:
+        progress = self.__dict__.get("progress_")
+        return [*super()._changed_in_place(), *([] if progress is None else [progress])]
 
     def _set_skorch_params(self, params: dict[str, Any]) -> None:
         going_on = {**schedules_of(self.callbacks_), **self.progress_.schedules} if self.initialized_ else {}
@@ -395,18 +405,19 @@ class ReweightedClassifier(SkorchClassifier):
             Load what this callback saved.
         use_safetensors : bool, default=False
         f_weighting : path, file or None, default=None
-            State of the weighting, of both stages, and what was learned of X and y. With ``f_params`` and
+            State of the weighting, of both stages, and what was learned of X and y, which must be what a fitted
+            estimator has learned itself. With ``f_params`` and
             ``f_optimizer`` it is all that `partial_fit` needs to go on exactly where training stood.
         **kwargs
             ``f_<name>`` of further components of a subclass.
         """
         if f_weighting is not None:
             kwargs["f_weighting"] = f_weighting
-        if not self.initialized_:
-            files.initialize_from(self, checkpoint, f_weighting)
-        super().load_params(
-            f_params, f_optimizer, f_criterion, f_history, checkpoint, use_safetensors, **kwargs
-        )
+        with self._unchanged_on_error():
+            files.prepare_for(self, checkpoint, f_weighting)
+            super().load_params(
+                f_params, f_optimizer, f_criterion, f_history, checkpoint, use_safetensors, **kwargs
+            )
 
     def _get_module(self, name: str, msg: str) -> Any:
         if name != "weighting_" or not self.initialized_:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
@@ -15,9 +17,10 @@ from torch.optim import Optimizer
 
 from skreweight._checks import check_together
 from skreweight._listener import SkorchListener
-from skreweight._net.base import SkorchClassifier
+from skreweight._net.base import PREDICTION_ROWS, SkorchClassifier
 from skreweight._net.criterion import class_weight_vector
-from skreweight._net.predict import logits_of
+from skreweight._net.outputs import FirstOutputs
+from skreweight._net.predict import logits_of, not_finite
 from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
 from skreweight._rows.place import Given, Rows
 from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes
@@ -28,6 +31,11 @@ from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
 from skreweight.core.output_layer import FeatureModule
 from skreweight.weighting import NoWeighting, Weighting
+
+#: A row of less weight, where 1 is what it has in the plain mean, does nothing.
+SILENT_WEIGHT = 1e-6
+#: From this share of such rows on the user is told.
+LARGEST_SILENT_SHARE = 0.99
 
 
 def train(
@@ -127,15 +135,61 @@ def _run(net: SkorchClassifier, given: Given, rows: Rows, X: Any, y: Any) -> Non
         if net._floating_dtype() != rows.dtype:
             rows = given.on(rows.device, net._floating_dtype())
         run = Run(lambda: _plan(net), rows, net.progress_, SkorchListener(net, rows))
+        first_outputs = FirstOutputs(net.criterion_, len(net.labels_))
         try:
             run.train(net.progress_.epochs_to_go(net.warmup_epochs + net.max_epochs, net.max_epochs))
+            _check_finite(net, rows)
         except NonFiniteError as error:
             largest = float(rows.x.abs().max()) if isinstance(rows.x, Tensor) else 0.0
             error.explain(len(net.history), largest, net.lr)
             raise
         finally:
+            first_outputs.remove()
             net.example_weights_ = run.example_weights()[: rows.n_given].cpu().numpy()
+        _warn_of_silent_rows(net)
         net.notify("on_train_end", X=X, y=y)
+
+
+def _warn_of_silent_rows(net: SkorchClassifier) -> None:
+    """Warn where next to no row had a weight in the last epoch: most batches then did nothing."""
+    method = net.weighting_
+    stored, meant = method.stored_weights is not None, method.weights_of_untouched_rows() == 0
+    if stored or meant or net.__dict__.get("stage_") != 2:
+        return
+    trained = net.example_weights_[~np.isnan(net.example_weights_)]
+    share = float((trained < SILENT_WEIGHT).mean())
+    if share >= LARGEST_SILENT_SHARE:
+        advice = "raise weighting__lam" if "lam" in method.get_params() else "look at example_weights_"
+        warnings.warn(
+            f"{share:.1%} of the training rows had a weight of next to 0 in the last epoch, which sum to "
+            f"{trained.sum():.3g} of {len(trained)}: {type(method).__name__} trained on next to nothing; {advice}.",
+            stacklevel=4,
+        )
+
+
+def _check_finite(net: SkorchClassifier, rows: Rows) -> None:
+    """Raise where the last step, which no later one looks at, left a network of no use.
+
+    Raises
+    ------
+    NonFiniteError
+        Where a parameter, or an output on some of the rows, is not finite. Where batches with such rows were to be
+        skipped: on most of them.
+    """
+    if not net.history:
+        return
+    finite = all(bool(p.isfinite().all()) for p in net.module_.parameters() if p.requires_grad)
+    if rows.validation is not None:  # they were looked at after the last step of each epoch
+        best = net.progress_.best
+        losses = net.history[-1].get("valid_loss", 0.0) if best.loss is None else best.loss
+        finite &= bool(torch.as_tensor(losses).isfinite().all())
+    elif finite and (x := rows.some(PREDICTION_ROWS)) is not None:
+        with torch.no_grad():
+            outputs = net.infer(x)
+        bad = not_finite(outputs[0] if isinstance(outputs, tuple | list) else outputs)
+        finite = bool(bad.double().mean() <= (0 if net.on_nonfinite == "raise" else 0.5))
+    if not finite:
+        raise NonFiniteError(None)
 
 
 def _begin(net: SkorchClassifier, X: Any, y: Any) -> None:
@@ -161,7 +215,9 @@ def _plan(net: SkorchClassifier) -> Plan:
     if net.class_weight is not None:
         scale = class_weight_vector(net.class_weight, net.class_counts_, net.labels_)
         loss = ExampleLoss(net.criterion_, scale.to(torch.device(net.device), net._floating_dtype()))
-    return plan_of(net, Model(net.module_), net.optimizer_, net.weighting_, plain, loss)
+    model = Model(net.module_)
+    model.beside = {f"criterion {n}": p for n, p in net.criterion_.named_parameters() if p.requires_grad}
+    return plan_of(net, model, net.optimizer_, net.weighting_, plain, loss)
 
 
 def plan_of(

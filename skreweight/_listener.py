@@ -42,7 +42,7 @@ class SkorchListener:
         self._on_epoch = _datasets(rows)
         self._optimizer = net.optimizer_
         self._has_warned = False
-        callbacks = [callback for _, callback in net.callbacks_]
+        callbacks = [net, *(callback for _, callback in net.callbacks_)]
         self.wants_batches = any(_hears_batches(c, training=True) for c in callbacks)
         self.wants_validation = any(_hears_batches(c, training=False) for c in callbacks)
         self.wants_gradients = any(_overrides(c, "on_grad_computed") for c in callbacks)
@@ -149,11 +149,16 @@ def _datasets(rows: Rows) -> dict[str, Any]:
     return {"dataset_train": train, "dataset_valid": valid}
 
 
-def _overrides(callback: Callback, method: str) -> bool:
-    return getattr(type(callback), method) is not getattr(Callback, method)
+def _overrides(listener: Any, method: str) -> bool:
+    """Whether a callback, or the net, does anything of its own there.
+
+    By its class, a function set on the object, or what it stands in for.
+    """
+    base = NeuralNet if isinstance(listener, NeuralNet) else Callback
+    return getattr(getattr(listener, method), "__func__", None) is not getattr(base, method)
 
 
-def _hears_batches(callback: Callback, *, training: bool) -> bool:
+def _hears_batches(callback: Any, *, training: bool) -> bool:
     """Whether a callback wants to hear of each batch, which costs one host read a batch."""
     if isinstance(callback, EpochScoring):
         return callback.on_train == training

@@ -110,6 +110,53 @@ def test_every_event_comes_in_both_stages(weighting):
     assert recorder.sizes == (len(X) - 8, 8)
 
 
+class Proxy:
+    """Stands in for a callback, and is none itself."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def hook(callback, name, heard):
+    setattr(callback, name, lambda net, **kwargs: heard.append(kwargs.get("training", True)))
+    return callback
+
+
+@pytest.mark.parametrize("name", ["on_batch_begin", "on_batch_end", "on_grad_computed"])
+@pytest.mark.parametrize("kind", ["on the object", "proxy", "proxy of a hooked one"])
+def test_hooks_on_objects_and_proxies_are_called(kind, name):
+    heard = []
+    if kind == "proxy":
+        own = type("Own", (Callback,), {name: lambda self, net, **kwargs: heard.append(kwargs["training"])})
+        callback = Proxy(own())
+    else:
+        callback = hook(Callback(), name, heard)
+        callback = Proxy(callback) if "proxy" in kind else callback
+    net = classifier(callbacks=[callback]).fit(X, Y)
+    assert sum(heard) == sum(net.history[:, "train_batch_count"])
+
+
+def test_a_proxy_of_a_callback_that_does_nothing_costs_no_host_read():
+    net = classifier(callbacks=[Proxy(Callback())]).fit(X, Y)
+    assert not any("train_loss" in batch for row in net.history for batch in row["batches"])
+
+
+@pytest.mark.parametrize("name", ["on_batch_begin", "on_batch_end", "on_grad_computed"])
+def test_hooks_of_a_subclass_are_called(name):
+    heard = []
+
+    def listening(self, net, **kwargs):
+        heard.append(kwargs["training"])
+        getattr(super(kind, self), name)(net, **kwargs)
+
+    kind = type("Listening", (ReweightedClassifier,), {name: listening})
+    net = kind(warmup_epochs=1, max_epochs=1, validation_data=4, random_state=0).fit(X, Y)
+    assert sum(heard) == sum(net.history[:, "train_batch_count"])
+
+
 def test_batch_figures_reach_the_history_when_a_callback_asks_for_batches():
     net = classifier(callbacks=[Recorder()]).fit(X, Y)
     for row in net.history:

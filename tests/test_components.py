@@ -1,9 +1,12 @@
 """Optimisers and criteria: every one of torch's that makes sense, and clear words where one does not."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_classification
+from skorch.callbacks import Callback
 from torch import nn
 
 from skreweight import ReweightedClassifier
@@ -109,6 +112,48 @@ def test_lbfgs_with_a_line_search_takes_the_penalised_loss():
         max_epochs=5,
     ).fit(X, Y)
     assert sum(float(p.detach().square().sum()) for p in net.module_.parameters()) < 1e-3
+
+
+class TwoSteps(torch.optim.SGD):
+    """Looks at the gradient again at half a step, as optimisers that ask for a closure do."""
+
+    def step(self, closure):
+        before = [p.detach().clone() for p in self.param_groups[0]["params"]]
+        super().step()
+        with torch.no_grad():
+            for p, old in zip(self.param_groups[0]["params"], before, strict=True):
+                p.copy_((p + old) / 2)
+        closure()
+        with torch.no_grad():
+            for p, old in zip(self.param_groups[0]["params"], before, strict=True):
+                p.copy_(old)
+        return super().step()
+
+
+@ALL
+def test_an_optimiser_that_asks_for_a_closure_gets_it(weighting):
+    assert_trained(classifier(weighting, optimizer=TwoSteps, lr=0.1), X, Y)
+
+
+def test_the_closure_is_the_loss_of_the_batch():
+    """One batch an epoch: by hand, two steps of the midpoint rule."""
+    start = nn.Linear(5, 2)
+    net = ReweightedClassifier(
+        start, weighting="none", optimizer=TwoSteps, lr=0.5, batch_size=-1, warmup_epochs=1, max_epochs=1
+    ).fit(X, Y)
+    by_hand = copy.deepcopy(start)
+    optimizer = TwoSteps(by_hand.parameters(), lr=0.5)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(by_hand(torch.from_numpy(X)), torch.from_numpy(Y))
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        closure()
+        optimizer.step(closure)
+    torch.testing.assert_close(net.module_.weight, by_hand.weight)
 
 
 def test_learning_rates_by_layer():
@@ -242,3 +287,81 @@ def test_a_criterion_of_ones_own(criterion):
 def test_two_outputs_for_a_single_logit_say_how_many():
     with pytest.raises(ValueError, match="BCEWithLogitsLoss"):
         classifier("none", criterion=nn.BCEWithLogitsLoss).fit(X, Y)
+
+
+class Learned(nn.Module):
+    """Cross-entropy at a temperature and with offsets that are learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.offset = nn.Parameter(torch.zeros(2))
+
+    def forward(self, outputs, targets):
+        return nn.functional.cross_entropy(self.scale * outputs + self.offset, targets, reduction="none")
+
+
+class Inside(nn.Module):
+    """The network with the same temperature and offsets as its own last layer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.linear = nn.Linear(5, 2)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.offset = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        return self.scale * self.linear(x) + self.offset
+
+
+class Outside(nn.Module):
+    """The network without them."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.linear = nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop])
+@pytest.mark.parametrize("weighting", ["none", "proportion", "two-phase", "absgd"])
+def test_a_criterion_that_learns_is_trained_like_a_last_layer(weighting, optimizer):
+    inside, outside = (
+        ReweightedClassifier(
+            module,
+            criterion=criterion,
+            weighting=weighting,
+            optimizer=optimizer,
+            warmup_epochs=1,
+            max_epochs=3,
+            batch_size=40,
+            validation_data=4,
+            keep_best=False,
+            random_state=3,
+        ).fit(X, Y)
+        for module, criterion in ((Inside, nn.CrossEntropyLoss), (Outside, Learned))
+    )
+    torch.testing.assert_close(outside.module_.linear.weight, inside.module_.linear.weight)
+    torch.testing.assert_close(outside.criterion_.scale, inside.module_.scale)
+    torch.testing.assert_close(outside.criterion_.offset, inside.module_.offset)
+    assert abs(outside.criterion_.scale.item() - 1) > 1e-3
+
+
+@ALL
+def test_a_criterion_that_learns_moves_in_both_stages_and_is_kept_with_the_best(weighting):
+    scales = []
+
+    class Look(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            scales.append(net.criterion_.scale.item())
+
+    parameters = {"warmup_epochs": 2, "max_epochs": 3, "validation_data": 4, "lr": 0.05}
+    net = classifier(weighting, criterion=Learned, callbacks=[Look()], **parameters).fit(X, Y)
+    assert len({1.0, *scales}) == 6
+    accuracy, loss = net.history[:, "valid_acc"], net.history[:, "valid_loss"]
+    best = max(range(2, 5), key=lambda epoch: (accuracy[epoch], -loss[epoch]))
+    assert net.criterion_.scale.item() == scales[best]

@@ -316,7 +316,7 @@ def test_shared_rows_against_a_double_loop(seed: int, n: int, n_val: int, n_colu
 def test_rows_cut_by_the_folds_of_a_search() -> None:
     """An X_val with as many rows as X is taken for data of the search, and cut without a word from it."""
     X, y = rows()
-    X_val, y_val = rows(len(X), seed=1)
+    X_val, y_val = rows(len(X), seed=1)[0], np.where(np.arange(len(X)) % 2 == 0, "rare", "common")
     search = GridSearchCV(classifier(), {"weighting": ["hu"]}, cv=3, refit=False)
     with pytest.warns(UserWarning, match="exactly as many rows as X.*give a validation set of another size"):
         search.fit(X, y, X_val=X_val, y_val=y_val)

@@ -24,16 +24,19 @@ from torch import Tensor
 
 from skreweight._names import check_arguments, check_parameter_names
 from skreweight._net import predict
+from skreweight._net.check import check_settings
 from skreweight._net.component import ObjectComponent
 from skreweight._net.criterion import per_example_criterion
 from skreweight._net.log import TrainingLog
 from skreweight._net.make import fused_where_it_can_be, made_module
+from skreweight._net.schedules import settings_of
 from skreweight._rows.batches import TensorBatches
-from skreweight._rows.check import Columns, cast_like, is_dataset, n_rows_of, rows_of
+from skreweight._rows.check import Columns, cast_like, is_dataset, n_given, n_rows_of, rows_of
 from skreweight._rows.place import cast_by_batch
 from skreweight._rows.prepare import Learned
 
-#: Rows that go through the network at once in prediction; a multiple of the training batch where that is larger.
+#: Rows that go through the network at once in prediction, or the training batch where that is larger, unless
+#: iterator_valid__batch_size says another number.
 PREDICTION_ROWS = 1024
 
 
@@ -49,12 +52,19 @@ class SkorchClassifier(NeuralNetClassifier):
         "batch_size": [Interval(Integral, 1, None, closed="left"), Options(Integral, {-1})],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "callbacks": [list, StrOptions({"disable"}), None],
+        "predict_nonlinearity": [StrOptions({"auto"}), callable, None],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
     }
 
+    _params_to_validate: set[str]
     # Whether predictions are class codes: callbacks score while labels are codes.
     _answers_in_codes = False
+
+    def __init__(self, module: Any, **kwargs: Any) -> None:
+        if "history" in kwargs:
+            raise ValueError("history is no parameter here: load one with load_params(f_history=...).")
+        super().__init__(module, **kwargs)
 
     # ---------------------------------------------------------------- parameters
 
@@ -85,12 +95,20 @@ class SkorchClassifier(NeuralNetClassifier):
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``weighting__<name>`` works before and after `fit`, and in grids.
 
+        ``None`` unsets a parameter that the chosen weighting does not have: that of one chosen before. Where
+        anything is refused, nothing is changed.
+
         Raises
         ------
         ValueError
-            For a name that is no parameter.
+            For a name that is no parameter, and, once there are components, for a value that they do not take.
         """
         self._check_names(name for name in params if name not in self.__dict__)
+        with self._unchanged_on_error():
+            self._set_all(params)
+        return self
+
+    def _set_all(self, params: dict[str, Any]) -> None:
         rest = {k: v for k, v in params.items() if not any(c.owns(k) for c in self.components)}
         # skorch would build callbacks, and fail, before fit can say why.
         if "callbacks" in rest and not self.initialized_:
@@ -104,9 +122,35 @@ class SkorchClassifier(NeuralNetClassifier):
             for name in (k for k in own if k != component.prefix):
                 component.check_name(name, getattr(self, component.prefix))
                 setattr(self, name, own[name])
+            for name in component.not_taken(self.__dict__):
+                if getattr(self, name) is None:
+                    delattr(self, name)
+                    self._params_to_validate.discard(name)
             if own and self.initialized_:
                 self._renew(component)
-        return self
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Context that leaves the attributes, and what changes in place under them, as they were if it fails."""
+        optimizer = self.__dict__.get("optimizer_")
+        settings = [] if optimizer is None else settings_of(optimizer)
+        states = [(part, dict(vars(part))) for part in (self, *self._changed_in_place())]
+        names = set(self._params_to_validate)
+        try:
+            yield
+        except BaseException:
+            for part, state in states:
+                part.__dict__.clear()
+                part.__dict__.update(state)
+            self._params_to_validate = names
+            if optimizer is not None:
+                for group, old in zip(optimizer.param_groups, settings, strict=True):
+                    group.update(old)
+            raise
+
+    def _changed_in_place(self) -> list[Any]:
+        """What setting a parameter may change without replacing it."""
+        return [callback for _, callback in self.__dict__.get("callbacks_", [])]
 
     def _set_skorch_params(self, params: dict[str, Any]) -> None:
         """Set skorch's parameters, with what it leaves undone: instances, a new optimiser, other callbacks."""
@@ -116,12 +160,18 @@ class SkorchClassifier(NeuralNetClassifier):
                 self.__dict__[name] = params[name]
             super().set_params(**{k: v for k, v in params.items() if k not in ("module", "criterion")})
             return
-        own = {k: v for k, v in params.items() if k in ("optimizer", "lr") or k.startswith("optimizer__")}
-        own = own if "optimizer" in own else {}
-        super().set_params(**{k: v for k, v in params.items() if k not in own})
-        if own:  # skorch would set the old optimiser's parameters
-            self.__dict__.update(own)
-            self._params_to_validate |= {name for name in own if "__" in name}
+        # Made anew whenever they are used; skorch looks for a component to renew, and finds none.
+        for name in [k for k in params if k.startswith(("iterator_", "dataset"))]:
+            setattr(self, name, params.pop(name))
+            self._params_to_validate.add(name)
+        if not params:
+            return
+        # With a new optimiser its arguments go to its making: skorch would write them into the old one's groups.
+        late = [k for k in params if "optimizer" in params and (k == "lr" or k.split("__")[0] == "optimizer")]
+        self.__dict__.update({name: params[name] for name in late})
+        self._params_to_validate |= {name for name in late if "__" in name}
+        super().set_params(**{k: v for k, v in params.items() if k not in late})
+        if late:
             self._initialize_optimizer()
         if any(name.startswith("callbacks") for name in params):
             self._initialize_callbacks()
@@ -153,7 +203,7 @@ class SkorchClassifier(NeuralNetClassifier):
                 "train_split is not used here: give validation_data, which takes a ValidSplit too."
             )
         self._check_names(sorted(self._params_to_validate))
-        torch.device(self.device)
+        check_settings(self)
         for component in self.components:
             component.made(self.__dict__)
 
@@ -287,7 +337,9 @@ class SkorchClassifier(NeuralNetClassifier):
         if not by_batch:
             x = cast_like(x, dtype)
         dummy = torch.zeros(n_rows_of(x), dtype=torch.int64, device=self.device)
-        size = max(PREDICTION_ROWS, self.get_params_for("iterator_valid").get("batch_size", self.batch_size))
+        size = self.get_params_for("iterator_valid").get("batch_size")
+        if size is None:
+            size = max(PREDICTION_ROWS, self.batch_size)
         self._set_training(False)
         options = {"batch_size": size, "shuffle": False, "dtype": dtype if by_batch else None}
         for batch in TensorBatches(x, dummy, None, torch.device(self.device), **options):
@@ -303,12 +355,16 @@ class SkorchClassifier(NeuralNetClassifier):
 
     def _outputs(self, X: Any) -> Tensor:
         check_is_fitted(self)
-        parts = [out[0] if isinstance(out, tuple | list) else out for out in self.forward_iter(X)]
-        return torch.cat(parts)
+        parts = (out[0] if isinstance(out, tuple | list) else out for out in self.forward_iter(X))
+        outputs = torch.cat(list(parts)) if is_dataset(X) else predict.gathered(parts, lambda: n_given(X))
+        predict.check_finite(outputs)
+        return outputs
 
     def codes_of(self, outputs: Tensor) -> Tensor:
-        """Return the predicted class codes of outputs, shape (B,)."""
-        return predict.class_codes(outputs)
+        """Return the predicted class codes of outputs, shape (B,): of ``predict_nonlinearity``, where that is set."""
+        if not callable(self.predict_nonlinearity):
+            return predict.class_codes(outputs)
+        return predict.transformed(outputs, self.predict_nonlinearity).argmax(dim=1)
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return class probabilities.
@@ -321,11 +377,18 @@ class SkorchClassifier(NeuralNetClassifier):
         -------
         ndarray of shape (n_rows, n_classes)
             Columns in the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            For a row whose outputs are not finite; it is named.
         """
         outputs = self._outputs(X)
-        if self.predict_nonlinearity != "auto":
-            return self._get_predict_nonlinearity()(outputs).numpy()
-        return predict.probabilities(outputs, self).numpy()
+        if callable(self.predict_nonlinearity):
+            return predict.transformed(outputs, self.predict_nonlinearity).numpy()
+        return (
+            outputs if self.predict_nonlinearity is None else predict.probabilities(outputs, self)
+        ).numpy()
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each row.

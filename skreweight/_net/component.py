@@ -49,6 +49,14 @@ class ObjectComponent:
         defaults = {f"{self.prefix}__{k}": v for k, v in chosen.get_params().items()}
         return {**defaults, **self.set_on(attributes)}
 
+    def not_taken(self, attributes: Mapping[str, Any]) -> set[str]:
+        """Return which of the parameters set on a net the object that is chosen now does not have."""
+        try:
+            chosen = self._make(attributes[self.prefix])
+        except (ValueError, TypeError):
+            return set()  # fit says what is wrong with it
+        return set(self.set_on(attributes)) - {f"{self.prefix}__{k}" for k in chosen.get_params()}
+
     def check_name(self, name: str, given: Any) -> None:
         """Raise a ValueError where no object has the parameter ``prefix__name``."""
         key = name.removeprefix(f"{self.prefix}__")

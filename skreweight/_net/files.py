@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from skorch.history import History
 from torch import Tensor
 
+from skreweight._rows.carve import shown
+
 _ARRAYS = ("class_counts", "validation_indices", "example_weights")
 
 
@@ -60,8 +62,21 @@ class ResumeFile:
             self._attributes["example_weights_"] = np.where(np.isnan(figures), np.nan, current)
 
 
-def initialize_from(net: Any, checkpoint: Any, file: Any) -> None:
-    """Initialise a net with the sizes that a file of ``f_weighting`` names, its own or that of a ``Checkpoint``."""
+def prepare_for(net: Any, checkpoint: Any, file: Any) -> None:
+    """Initialise a net with the sizes that a file of ``f_weighting`` names, or check them against its own.
+
+    Parameters
+    ----------
+    net : ReweightedClassifier
+    checkpoint : skorch.callbacks.Checkpoint or None
+        Names the file where `file` is None.
+    file : path, file or None
+
+    Raises
+    ------
+    ValueError
+        Where the net is initialised and was fitted on other columns or classes.
+    """
     if file is None and getattr(checkpoint, "f_weighting", None) is not None:
         in_history = checkpoint.f_history is not None
         net.history_ = History.from_file(checkpoint.f_history_) if in_history else History()
@@ -71,7 +86,11 @@ def initialize_from(net: Any, checkpoint: Any, file: Any) -> None:
     state = torch.load(file, map_location="cpu", weights_only=True)
     if hasattr(file, "seek"):
         file.seek(0)
-    net.__dict__.update(learned(state))
+    found = learned(state)
+    if net.initialized_:
+        check_same_data(found, net.__dict__)
+        return
+    net.__dict__.update(found)
     net.initialize()
 
 
@@ -86,6 +105,29 @@ def learned(state: Mapping[str, Any]) -> dict[str, Any]:
     if saved["feature_names_in"] is not None:
         found["feature_names_in_"] = np.asarray(saved["feature_names_in"], dtype=object)
     return found
+
+
+def check_same_data(learned: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raise a ValueError where a file tells of other columns or classes than an estimator's own.
+
+    Parameters
+    ----------
+    learned : mapping
+        As `learned` returned it.
+    own : mapping
+        The estimator's attributes; what it has not learned may be anything.
+    """
+    for name, what in (
+        ("n_features_in_", "columns"),
+        ("feature_names_in_", "columns"),
+        ("classes_inferred_", "classes"),
+    ):
+        there, here = learned.get(name), own.get(name)
+        if there is not None and here is not None and not np.array_equal(there, here):
+            raise ValueError(
+                f"f_weighting tells of other {what} than the estimator was fitted on: {shown(there)} instead of "
+                f"{shown(here)}. Load it into a new estimator (sklearn.base.clone)."
+            )
 
 
 def _saved(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -151,6 +151,8 @@ def _groups(
                     some = (table, id(own)), tables[table].some(own)
                 given = begun(net, *some[1])
                 reason = why_module_alone(net.module_)
+                if any(p.requires_grad for p in net.criterion_.parameters()):
+                    reason = "its criterion has parameters that are trained"
                 if reason is None:
                     all_of_it = np.arange(len(given.labelled)) if own is None else np.asarray(own)
                     # The rows are those of the table: K members must not hold K copies.

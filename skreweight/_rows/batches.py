@@ -238,7 +238,18 @@ class _Indexed(Dataset[Any]):
 
 
 def features_of(item: Any) -> Any:
-    """Return x of a dataset's item, which is an ``(x, y)`` pair or x alone."""
+    """Return x of a dataset's item, which is an ``(x, y)`` pair or x alone.
+
+    Raises
+    ------
+    ValueError
+        For an item of more than two entries.
+    """
+    if isinstance(item, tuple | list) and len(item) > 2:
+        raise ValueError(
+            f"An item of the Dataset has {len(item)} entries: (x, y) or x alone is taken; give several inputs as a "
+            "dict of tensors in the place of x."
+        )
     return item[0] if isinstance(item, tuple | list) else item
 
 

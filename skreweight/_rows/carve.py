@@ -23,6 +23,8 @@ def shown(labels: Any) -> str:
 DEFAULT_ROWS_PER_CLASS = 10
 #: By default at most this share of the rarest class leaves the training rows.
 DEFAULT_SHARE_OF_RAREST = 0.2
+#: Validation rows count as balanced while no class has more than so many times the rows of another.
+LARGEST_RATIO = 2
 #: With fewer rows the range of a column says little about where others lie.
 FEWEST_FOR_A_RANGE = 20
 
@@ -133,6 +135,19 @@ def _check_every_class(codes: IntArray, held: IntArray, classes: NDArray[Any]) -
                 f"The split of validation_data leaves no {place} row of class {shown(missing[0])}: use a stratified "
                 "splitter, or a number of rows per class."
             )
+
+
+def warn_of_unbalanced(codes: IntArray, classes: NDArray[Any]) -> None:
+    """Warn where a method would learn weights from validation rows that are not balanced."""
+    counts = np.bincount(codes, minlength=len(classes))
+    rarest, largest = int(np.argmin(counts)), int(np.argmax(counts))
+    if counts[largest] > LARGEST_RATIO * counts[rarest]:
+        warnings.warn(
+            f"The validation rows are not balanced: {counts[largest]} of class {shown(classes[largest])}, "
+            f"{counts[rarest]} of class {shown(classes[rarest])}. The weights learned from them favour the former: "
+            "give as many rows of every class (validation_data=<rows per class> carves them so).",
+            stacklevel=3,
+        )
 
 
 def check_given_codes(codes: IntArray, classes: NDArray[Any]) -> None:

@@ -16,7 +16,7 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, validate_data
+from sklearn.utils.validation import _num_samples, check_consistent_length, validate_data
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
@@ -25,6 +25,11 @@ from skreweight._rows.carve import HOW_TO_TRANSFORM, shown
 
 _MISSING_LABEL = (
     "Input y contains NaN, None or infinity: a row without a label cannot be trained on, drop it."
+)
+
+
+_ENCODE_FIRST = (
+    "Encode it first: skreweight.preprocessing.TableEncoder does, or OneHotEncoder in a ColumnTransformer."
 )
 
 
@@ -68,6 +73,7 @@ def rows_of(
         return _checked_mapping(X), Columns() if columns is None else columns
     if isinstance(X, Tensor):
         return _checked_tensor(X, columns, owner)
+    _check_kinds_of_columns(X, learns=columns is None)
     checked_for = _stand_in(owner)()
     if columns is not None:
         known = {"n_features_in_": columns.n_features_in, "feature_names_in_": columns.feature_names_in}
@@ -113,6 +119,30 @@ def validation_rows_of(
         raise type(error)(f"X_val cannot be used: {error} {HOW_TO_TRANSFORM}") from error
 
 
+_MOMENTS = ("datetime", "timedelta", "period", "date", "duration", "time")
+
+
+def _check_kinds_of_columns(X: Any, *, learns: bool) -> None:
+    """Raise a ValueError for moments in time; warn, where X is learned, of categories that become numbers.
+
+    scikit-learn takes either for numbers without a word where all columns are of that kind.
+    """
+    if getattr(getattr(X, "dtype", None), "kind", "") in "mM" and hasattr(X, "dtype"):
+        raise ValueError(f"X holds moments in time ({X.dtype}) where numbers belong. {_ENCODE_FIRST}")
+    if not (hasattr(X, "columns") and hasattr(X, "dtypes")):
+        return
+    for name, dtype in zip(X.columns, X.dtypes, strict=True):
+        if str(dtype).lower().startswith(_MOMENTS):
+            raise ValueError(
+                f"Column {name!r} of X holds moments in time where numbers belong. {_ENCODE_FIRST}"
+            )
+        if learns and isinstance(dtype, pd.CategoricalDtype) and dtype.categories.dtype.kind in "iufb":
+            warnings.warn(
+                f"Column {name!r} of X is a category, and its levels are taken as numbers. {_ENCODE_FIRST}",
+                stacklevel=3,
+            )
+
+
 def _about_text(X: Any, error: ValueError) -> str:
     """Say where the text is that should be a number."""
     place = "X"
@@ -129,6 +159,11 @@ def _about_text(X: Any, error: ValueError) -> str:
 def n_rows_of(x: Any) -> int:
     """Return the number of rows of a tensor, a Dataset or a mapping of tensors."""
     return len(next(iter(x.values())) if isinstance(x, Mapping) else x)
+
+
+def n_given(X: Any) -> int:
+    """Return the number of rows of X as a user passes it; X has been checked."""
+    return _num_samples(next(iter(X.values())) if isinstance(X, Mapping) else X)
 
 
 def tensor_of(array: NDArray[Any]) -> Tensor:

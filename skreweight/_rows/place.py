@@ -150,6 +150,14 @@ class Rows:
         taken = take_rows(self.x, first.to(_home(self.x)))
         return to_device(cast_like(taken, self.dtype), self.device)
 
+    def some(self, n_most: int) -> Any:
+        """Return the features of the first training rows, up to `n_most`; None for a Dataset."""
+        if is_dataset(self.x):
+            return None
+        count = min(n_most, len(self.targets))
+        first = torch.arange(count, device=self.device) if self.train is None else self.train[..., :n_most]
+        return to_device(take_rows(self.x, first.to(_home(self.x))), self.device)
+
     def _training_batches(
         self,
         options: Mapping[str, Any],

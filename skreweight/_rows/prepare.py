@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 
-from skreweight._rows.carve import carve, check_given_codes, shown, warn_of_traps
+from skreweight._rows.carve import (
+    carve,
+    check_given_codes,
+    shown,
+    warn_of_traps,
+    warn_of_unbalanced,
+)
 from skreweight._rows.check import (
     Columns,
     columns_of_dataset,
@@ -115,6 +121,7 @@ def prepare(
     weights = None
     if sample_weight is not None:
         weights = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+        weights = _of_moderate_size(weights)
     labelled = Labelled(features, encode(labels, classes), weights)
     pair = _pair(X_val, y_val, carving.validation_data)
     validation = None
@@ -124,6 +131,9 @@ def prepare(
     if validation is None and (carving.needed or carving.validation_data is not None):
         generator = np.random.RandomState(carving.seed)
         held = carve(carving.validation_data, labelled.codes, classes, labelled.candidates, generator)
+    if carving.needed:
+        codes = labelled.codes[held] if validation is None else validation.codes
+        warn_of_unbalanced(codes, classes)
     counts = _class_counts(labelled, held, validation, carving.train_on_validation, len(classes))
     if every_class and validation is None and (counts == 0).any():
         label = classes[int(np.argmin(counts))]
@@ -147,6 +157,12 @@ def sorted_classes(labels: Any, owner: str) -> NDArray[Any]:
     if len(found) < 2:
         raise ValueError(f"{owner} needs at least two classes, the data has one class: {shown(found[0])}.")
     return found
+
+
+def _of_moderate_size(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights whose sums neither overflow nor vanish: their scale has no meaning."""
+    largest = weights.max(initial=0.0)
+    return weights if 2.0**-64 <= largest <= 2.0**64 or largest == 0 else weights / largest
 
 
 def _pair(X_val: Any, y_val: Any, validation_data: Any) -> tuple[Any, Any] | None:

@@ -12,10 +12,17 @@ from skreweight.core.model import Model
 
 
 class NonFiniteError(ValueError):
-    """The loss or its gradient was NaN or infinite in the middle of training."""
+    """The loss or its gradient was NaN or infinite in the middle of training, or the network is at its end.
 
-    def __init__(self, batch: int) -> None:
-        super().__init__(f"non-finite loss or gradient in batch {batch}")
+    Parameters
+    ----------
+    batch : int or None
+        The batch of the epoch, counted from 1; None: training ended with a network of no use.
+    """
+
+    def __init__(self, batch: int | None) -> None:
+        where = "after the last step" if batch is None else f"in batch {batch}"
+        super().__init__(f"non-finite loss or gradient {where}")
         self.batch = batch
 
     def explain(self, epoch: int, largest_feature: float, lr: float) -> None:
@@ -33,6 +40,12 @@ class NonFiniteError(ValueError):
             if largest_feature > 1e3
             else f"the learning rate lr={lr} is too large: lower it, or use skorch's GradientNormClipping"
         )
+        if self.batch is None:
+            self.args = (
+                f"Training ended in epoch {epoch} with a network whose parameters or outputs are not finite. "
+                f"Likely cause: {cause}. It cannot predict: train it anew.",
+            )
+            return
         self.args = (
             f"Training stopped in epoch {epoch}, batch {self.batch}: the loss or its gradient is not "
             f"finite. Likely cause: {cause}. The parameters of the last good step are kept; on_nonfinite='skip' "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -99,7 +101,7 @@ class TrainingStep:
         step = self._describe(batch, losses.detach())
         weights = self.weighting.weigh(step)
         total = (weights * losses.to(weights.dtype)).sum(-1, keepdim=True)
-        for parameter in self.model.parameters:
+        for parameter in (*self.model.parameters, *self.loss.parameters):
             parameter.grad = None
         total.sum().backward()
         taken = self._apply(batch, total.detach(), weights, step)
@@ -117,6 +119,9 @@ class TrainingStep:
             # The fused optimisers read memory as it lies and take no gradient that is laid out otherwise.
             same = gradient.stride() == parameter.stride()
             parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+        own = self.loss.parameter_gradient(products.outputs, batch.targets, weights)
+        for learned, of_it in zip(self.loss.parameters, own, strict=True):
+            learned.grad = of_it
         total = (weights * step.losses).sum(-1, keepdim=True)
         taken = self._apply(batch, total, weights, step)
         return Outcome(total, weights, products.outputs.detach(), taken)
@@ -160,11 +165,18 @@ class TrainingStep:
         self._add_penalty()
         if self.on_gradients is not None:
             self.on_gradients(batch)
-        closure = self._closure(batch, weights) if isinstance(self.optimizer, LBFGS) else None
+        closure = self._closure(batch, weights) if self._wants_closure else None
         taken = self.guard.step(loss, closure)
         if taken:
             self.weighting.after_step(step)
         return taken
+
+    @cached_property
+    def _wants_closure(self) -> bool:
+        """Whether the optimiser's step looks at the loss itself: it is LBFGS, or cannot be called without a closure."""
+        closure = inspect.signature(self.optimizer.step).parameters.get("closure")
+        required = closure is not None and closure.default is inspect.Parameter.empty
+        return required or isinstance(self.optimizer, LBFGS)
 
     def _add_penalty(self) -> None:
         if self.penalised and self.validation is not None:

@@ -38,6 +38,11 @@ class ExampleLoss:
         hold count as one; others (class counts that differ by member) are called one after another.
     class_scale : torch.Tensor of shape (*M, C) or None, default=None
         Class weight c by which a row's loss is multiplied.
+
+    Attributes
+    ----------
+    parameters : list of torch.Tensor
+        What the criteria learn themselves.
     """
 
     def __init__(self, criterion: nn.Module | Sequence[nn.Module], class_scale: Tensor | None = None) -> None:
@@ -45,6 +50,7 @@ class ExampleLoss:
         self.criteria = criteria[:1] if all(_same(criteria[0], other) for other in criteria[1:]) else criteria
         self.criterion = self.criteria[0]
         self.class_scale = class_scale
+        self.parameters = [p for c in self.criteria for p in c.parameters() if p.requires_grad]
         inner = getattr(self.criterion, "_orig_mod", self.criterion)
         plain = len(self.criteria) == 1 and type(inner) is nn.CrossEntropyLoss
         self._is_cross_entropy = plain and inner.weight is None
@@ -83,6 +89,14 @@ class ExampleLoss:
                 f"{len(targets)} rows: weighting needs one loss per row, as criteria with reduction='none' give it."
             )
         return losses
+
+    def parameter_gradient(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> list[Tensor | None]:
+        """Return ∂(Σ_i w_i f_i)/∂φ for the criterion's own parameters φ at fixed outputs; empty where it has none."""
+        if not self.parameters:
+            return []
+        with torch.enable_grad():
+            total = (weights * self(outputs.detach(), targets)).sum()
+            return list(torch.autograd.grad(total, self.parameters, allow_unused=True))
 
     @torch.no_grad()
     def along_one_direction(self, outputs: Tensor, targets: Tensor) -> Line | None:

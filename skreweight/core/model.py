@@ -41,7 +41,8 @@ class Model:
     training : bool
         Whether calls are those of training mode; `evaluation` returns the other half.
     beside : dict of str to torch.Tensor
-        What is trained along with the networks and is part of none (a correction's scales): `state` has it.
+        What is trained along with the networks and is part of none (a criterion's own parameters, a correction's
+        scales): `state` has it.
     """
 
     def __init__(self, *modules: nn.Module, stacked: bool | None = None) -> None:

@@ -97,7 +97,8 @@ def _unknown_parameter(weighting: Any, chosen: Weighting, name: str) -> str:
     known = ", ".join(sorted(chosen.get_params())) or "none"
     label = repr(weighting) if isinstance(weighting, str) else type(chosen).__name__
     hint = (
-        f" It belongs to {' and '.join(map(repr, owners))}: set it with that method only (in a grid: a list of dicts)."
+        f" It belongs to {' and '.join(map(repr, owners))}: set it with that method only (in a grid: a list of dicts), "
+        f"or unset it: set_params(weighting__{name}=None)."
         if owners
         else ""
     )

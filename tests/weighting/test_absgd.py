@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from skreweight import ReweightedClassifier
 from skreweight.weighting import ABSGD, NewState, Step, get_weighting
 
 mpmath = pytest.importorskip("mpmath", reason="the exact twin needs mpmath, which comes with torch")
@@ -135,3 +136,18 @@ def test_signs_of_lambda() -> None:
     (easy,) = steps(ABSGD(lam=-1.0), [[0.1, 3.0]])
     assert hard[1] > hard[0]
     assert easy[1] < easy[0]
+
+
+@pytest.mark.parametrize("lam", [0.01, 1e-3])
+def test_weights_that_sum_to_nothing_are_said(lam: float) -> None:
+    r = np.random.RandomState(0)
+    y = (r.rand(4000) < 0.1).astype(int)
+    X = r.randn(4000, 5).astype(np.float32) + y[:, None]
+    net = ReweightedClassifier(
+        weighting="absgd", weighting__lam=lam, warmup_epochs=2, max_epochs=2, random_state=0
+    )
+    with pytest.warns(
+        UserWarning, match=r"of the training rows had a weight of next to 0.*raise weighting__lam"
+    ):
+        net.fit(X, y)
+    net.set_params(weighting__lam=1.0).fit(X, y)  # without a word

@@ -83,7 +83,7 @@ def test_stops_and_keeps_the_last_good_step(name: str, optimizer: dict[str, Any]
         ValueError, match=r"epoch 2, batch 3: .*not\s+finite.*features reach 1e\+07: scale them"
     ):
         broken.fit(*rows())
-    stopped = classifier(name, GOOD, GOOD[:2], **optimizer).fit(*rows())
+    stopped = classifier(name, GOOD, GOOD[:2], on_nonfinite="skip", **optimizer).fit(*rows())
     assert_same(broken, stopped)
     assert all(p.isfinite().all() for p in broken.module_.parameters())
     assert np.isfinite(broken.predict_proba(rows()[0][:40])).all()
@@ -118,3 +118,35 @@ def test_skips_and_warns_once(name: str, optimizer: dict[str, Any]) -> None:
     assert_same(skipping, without)
     for key, value in without.weighting_.state_dict().items():
         assert torch.equal(skipping.weighting_.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip"])
+def test_what_the_last_step_does_is_looked_at_too(policy: str) -> None:
+    """No later step sees the parameters of the last one."""
+    X, y = rows()
+    X[ABSURD, 0] = 1.0
+    settings = {"optimizer": torch.optim.SGD, "lr": 1e200, "on_nonfinite": policy}
+    with pytest.raises(
+        ValueError, match=r"ended in epoch 1 with .* not finite.*the learning rate lr=1e\+200"
+    ):
+        classifier("none", [GOOD[0]], **settings).fit(X, y)
+
+
+def test_wild_features_and_a_large_last_step() -> None:
+    """Parameters are finite there, predictions are not."""
+    r = np.random.RandomState(0)
+    y = (r.rand(40) < 0.3).astype(int)
+    X = ((r.randn(40, 3) + y[:, None]) * 1e10).astype(np.float32)
+    net = ReweightedClassifier(
+        torch.nn.Sequential(torch.nn.Linear(3, 100), torch.nn.ReLU(), torch.nn.Linear(100, 2)),
+        weighting="none",
+        optimizer=torch.optim.SGD,
+        warmup_epochs=1,
+        max_epochs=1,
+        random_state=0,
+    )
+    with pytest.raises(ValueError, match=r"ended in epoch 2 with .* not finite.*features reach 2.94e\+10"):
+        net.fit(X, y)
+    assert all(p.isfinite().all() for p in net.module_.parameters())
+    with pytest.raises(ValueError, match="outputs are not finite for"):
+        net.predict_proba(X)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -215,27 +215,12 @@ class ReweightedClassifier(SkorchClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            module,
-            criterion=criterion,
-            optimizer=optimizer,
-            lr=lr,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            device=device,
-            verbose=verbose,
-            callbacks=callbacks,
-            warm_start=warm_start,
-            classes=classes,
-            predict_nonlinearity=predict_nonlinearity,
-            iterator_train=iterator_train,
-            iterator_valid=iterator_valid,
-            dataset=dataset,
-            train_split=train_split,
-            compile=compile,
-            use_caching=use_caching,
-            torch_load_kwargs=torch_load_kwargs,
-            **kwargs,
-        )
+            module, criterion=criterion, optimizer=optimizer, lr=lr, max_epochs=max_epochs, batch_size=batch_size,
+            device=device, verbose=verbose, callbacks=callbacks, warm_start=warm_start, classes=classes,
+            predict_nonlinearity=predict_nonlinearity, iterator_train=iterator_train, iterator_valid=iterator_valid,
+            dataset=dataset, train_split=train_split, compile=compile, use_caching=use_caching,
+            torch_load_kwargs=torch_load_kwargs, **kwargs,
+        )  # fmt: skip
         self.weighting = weighting
         self.validation_data = validation_data
         self.warmup_epochs = warmup_epochs
@@ -423,15 +408,9 @@ class ReweightedClassifier(SkorchClassifier):
         if name != "weighting_" or not self.initialized_:
             return super()._get_module(name, msg)
         progress = self.progress_
-
-        def load(state: Mapping[str, Any]) -> Tensor | None:
-            progress.load_state_dict(state, self.device)
-            weighting = progress.weighting
-            return None if weighting is None or state["weighting"] is None else weighting.stored_weights
-
         return files.ResumeFile(
             self.__dict__,
             lambda: progress.state_dict(schedules_of(self.callbacks_)),
-            load,
+            lambda state: progress.load_state_dict(state, self.device),
             in_training=self._answers_in_codes,
         )

@@ -17,10 +17,11 @@ from torch.optim import Optimizer
 
 from skreweight._checks import check_together
 from skreweight._listener import SkorchListener
-from skreweight._net.base import PREDICTION_ROWS, SkorchClassifier
+from skreweight._net.base import SkorchClassifier
 from skreweight._net.criterion import class_weight_vector
 from skreweight._net.outputs import FirstOutputs
 from skreweight._net.predict import logits_of, not_finite
+from skreweight._net.predicting import PREDICTION_ROWS
 from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
 from skreweight._rows.place import Given, Rows
 from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes

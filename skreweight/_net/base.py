@@ -1,4 +1,4 @@
-"""A skorch classifier as scikit-learn wants it: names, labels, components, predictions, pickles."""
+"""A skorch classifier as scikit-learn wants it: names, labels, components, pickles."""
 
 from __future__ import annotations
 
@@ -9,38 +9,26 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted
-from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochTimer
 from skorch.history import History
-from skorch.utils import to_tensor
-from torch import Tensor
 
 from skreweight._names import check_arguments, check_parameter_names
-from skreweight._net import predict
 from skreweight._net.check import check_settings
 from skreweight._net.component import ObjectComponent
 from skreweight._net.criterion import per_example_criterion
 from skreweight._net.log import TrainingLog
 from skreweight._net.make import fused_where_it_can_be, made_module
+from skreweight._net.predicting import PredictingNet
 from skreweight._net.schedules import settings_of
-from skreweight._rows.batches import TensorBatches
-from skreweight._rows.check import Columns, cast_like, is_dataset, n_given, n_rows_of, rows_of
-from skreweight._rows.place import cast_by_batch
 from skreweight._rows.prepare import Learned
 
-#: Rows that go through the network at once in prediction, or the training batch where that is larger, unless
-#: iterator_valid__batch_size says another number.
-PREDICTION_ROWS = 1024
 
-
-class SkorchClassifier(NeuralNetClassifier):
+class SkorchClassifier(PredictingNet):
     """Base of the estimators: what skorch leaves undone for a classifier of scikit-learn.
 
     A subclass defines `components` that are no modules, the `constraints` of its parameters, and its training.
@@ -247,11 +235,6 @@ class SkorchClassifier(NeuralNetClassifier):
         else:
             super().__delattr__(name)
 
-    def _columns(self) -> Columns:
-        """What is known of the columns of X."""
-        known = self.__dict__
-        return Columns(known.get("n_features_in_"), known.get("feature_names_in_"))
-
     def _learn(self, learned: Learned) -> None:
         """Take over what was learned of X and y."""
         if self.classes is None:
@@ -316,123 +299,6 @@ class SkorchClassifier(NeuralNetClassifier):
     def batch_options(self) -> dict[str, Any]:
         """Return the parameters ``iterator_train__*`` with the batch size."""
         return {"batch_size": self.batch_size, **self.get_params_for("iterator_train")}
-
-    def _floating_dtype(self) -> torch.dtype:
-        floating = (p.dtype for p in self.module_.parameters() if p.is_floating_point())
-        return next(floating, torch.float32)
-
-    # ---------------------------------------------------------------- predictions
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return bool(self.initialized_)
-
-    def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
-        """Yield the module's outputs batch by batch, as skorch does; rows in memory need no DataLoader."""
-        if is_dataset(X) or training:
-            yield from super().forward_iter(X, training=training, device=device)
-            return
-        x, _ = rows_of(X, self._columns(), owner=type(self).__name__, allow_nd=self.module is not None)
-        dtype = self._floating_dtype()
-        by_batch = cast_by_batch(x, dtype)
-        if not by_batch:
-            x = cast_like(x, dtype)
-        dummy = torch.zeros(n_rows_of(x), dtype=torch.int64, device=self.device)
-        size = self.get_params_for("iterator_valid").get("batch_size")
-        if size is None:
-            size = max(PREDICTION_ROWS, self.batch_size)
-        self._set_training(False)
-        options = {"batch_size": size, "shuffle": False, "dtype": dtype if by_batch else None}
-        for batch in TensorBatches(x, dummy, None, torch.device(self.device), **options):
-            with torch.no_grad():
-                outputs = self.infer(batch.x)
-            yield tuple(o.to(device) for o in outputs) if isinstance(outputs, tuple) else outputs.to(device)
-
-    def infer(self, x: Any, **fit_params: Any) -> Any:
-        """Return the module's outputs for one batch, cast to the dtype of its parameters."""
-        return super().infer(
-            cast_like(to_tensor(x, device=self.device), self._floating_dtype()), **fit_params
-        )
-
-    def _outputs(self, X: Any) -> Tensor:
-        check_is_fitted(self)
-        parts = (out[0] if isinstance(out, tuple | list) else out for out in self.forward_iter(X))
-        outputs = torch.cat(list(parts)) if is_dataset(X) else predict.gathered(parts, lambda: n_given(X))
-        predict.check_finite(outputs)
-        return outputs
-
-    def codes_of(self, outputs: Tensor) -> Tensor:
-        """Return the predicted class codes of outputs, shape (B,): of ``predict_nonlinearity``, where that is set."""
-        if not callable(self.predict_nonlinearity):
-            return predict.class_codes(outputs)
-        return predict.transformed(outputs, self.predict_nonlinearity).argmax(dim=1)
-
-    def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Return class probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features), torch.Tensor, mapping of arrays, or torch Dataset
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_classes)
-            Columns in the order of ``classes_``.
-
-        Raises
-        ------
-        ValueError
-            For a row whose outputs are not finite; it is named.
-        """
-        outputs = self._outputs(X)
-        if callable(self.predict_nonlinearity):
-            return predict.transformed(outputs, self.predict_nonlinearity).numpy()
-        return (
-            outputs if self.predict_nonlinearity is None else predict.probabilities(outputs, self)
-        ).numpy()
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable label of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features), torch.Tensor, mapping of arrays, or torch Dataset
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-        """
-        codes = self.codes_of(self._outputs(X)).numpy()
-        return self.classes_[codes]
-
-    def decision_function(self, X: Any) -> NDArray[Any]:
-        """Return the confidence in each class, as scikit-learn's linear classifiers do.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features), torch.Tensor, mapping of arrays, or torch Dataset
-
-        Returns
-        -------
-        ndarray of shape (n_rows,) for two classes, else (n_rows, n_classes)
-            Two classes: the log-odds of the second, above 0 where it is predicted. More: the logits.
-        """
-        return predict.decision(self._outputs(X), self.criterion_).numpy()
-
-    def history_frame(self) -> pd.DataFrame:
-        """Return the training history as a DataFrame, one row per epoch.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_breast_cancer
-        >>> from skreweight import ReweightedClassifier
-        >>> X, y = load_breast_cancer(return_X_y=True)
-        >>> clf = ReweightedClassifier(weighting="absgd", warmup_epochs=1, max_epochs=1).fit(X / X.max(0), y)
-        >>> clf.history_frame()["stage"].tolist()
-        [1, 2]
-        """
-        check_is_fitted(self)
-        rows = [{k: v for k, v in row.items() if k != "batches"} for row in self.history_]
-        return pd.DataFrame(rows).set_index("epoch") if rows else pd.DataFrame()
 
     # ---------------------------------------------------------------- files and pickles
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skreweight._classifier import ReweightedClassifier
-from skreweight._net.base import PREDICTION_ROWS
+from skreweight._net.predicting import PREDICTION_ROWS
 from skreweight._pack.rows import on_device
 from skreweight._pack.suited import FAILURES, structure, why_module_alone
 from skreweight._rows.check import rows_of

@@ -148,8 +148,8 @@ class TrainingState:
             },
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
-        """Take over what a checkpoint stored.
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> Tensor | None:
+        """Take over what a checkpoint stored; return the weights that the weighting stores, if it does.
 
         Parameters
         ----------
@@ -180,6 +180,7 @@ class TrainingState:
         self.best = BestParameters()
         self.best.load_state_dict(progress["best"])
         self.last = dict(progress["last"])
+        return None if self.weighting is None or state["weighting"] is None else self.weighting.stored_weights
 
     def give_member(self, k: int, own: TrainingState) -> None:
         """Write what concerns member k into a state of its own, from which it goes on alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -51,6 +51,17 @@ class Labelled:
         return np.bincount(codes, weights, minlength=n_classes).astype(np.float64)
 
 
+class Judged(NamedTuple):
+    """Rows that networks are judged on: features (*M, m, ...), codes (*M, m), and how much each counts, (*M, m).
+
+    None for the weights: all count alike. A weight of 0 fills up a member that has fewer rows than others.
+    """
+
+    x: Any
+    targets: Tensor
+    weights: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Rows:
     """The rows of one fit on the training device; leading axes M are members: () for one network, (K,) for K.
@@ -70,6 +81,9 @@ class Rows:
         (Weighted) number of training rows of each class.
     n_given : int
         Rows of X as passed to fit.
+    judged : Judged or None
+        What parameters are judged on, where that is not the validation rows: a method that learns from those
+        would be judged on what it has learned.
     device, dtype : of the module's parameters
     cast_batches : bool
         Whether rows held in memory must be cast batch by batch.
@@ -85,6 +99,7 @@ class Rows:
     device: torch.device
     dtype: torch.dtype
     cast_batches: bool = False
+    judged: Judged | None = None
 
     def batches(
         self,

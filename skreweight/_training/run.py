@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skreweight._rows.batches import Batch
-from skreweight._rows.place import Rows
+from skreweight._rows.place import Judged, Rows
 from skreweight._training.diagnostics import Figure, summarised
 from skreweight._training.guard import Guard
 from skreweight._training.keep_best import Judgement, judged
@@ -112,7 +112,7 @@ class Run:
         """Put the next epoch together, from what the plan is by now."""
         plan = self._plan = self._ask()
         network = self._network = self._network.following(plan)
-        stage, _, stage_ends = stage_at(plan.stages, self.state.epochs_done)
+        stage, stage_begins, stage_ends = stage_at(plan.stages, self.state.epochs_done)
         self._start(stage.weighting)
         noted: dict[str, list[Tensor]] | None = {} if plan.diagnostics and stage.number > 1 else None
         network.model.draws.generators = list(generators or ())
@@ -126,9 +126,11 @@ class Run:
             device=self.rows.device,
             guard=network.guard,
             weights=self._weights_to_note(stage),
-            judge=None if self.rows.validation is None else self._judge,
-            keep_if_best=self._keep_if_best,
+            judge=self._judge if self.rows.judged is not None or self.rows.validation is not None else None,
+            keep_if_best=lambda judgement: self._keep_if_best(judgement, by=stage.keep_best_by),
             diagnose=None if noted is None else lambda: self._diagnose(stage, noted),
+            set_learning_rate=stage.learning_rate,
+            done_before=(self.state.epochs_done - stage_begins) / max(1, stage.n_epochs),
         )
 
     def _step(self, stage: Stage, noted: dict[str, list[Tensor]] | None) -> TrainingStep:
@@ -208,11 +210,14 @@ class Run:
         return self._last_weights
 
     def _judge(self) -> Judgement:
-        plan = self._plan
-        return judged(self._network.evaluation, self._validation_rows(), plan.plain_loss, plan.codes_of)
+        plan, rows = self._plan, self.rows.judged
+        if rows is None:
+            rows = Judged(*self._validation_rows())
+        return judged(self._network.evaluation, rows, plan.plain_loss, plan.codes_of)
 
-    def _keep_if_best(self, judgement: Judgement) -> None:
-        self.state.best.update(self._plan.model, judgement.accuracy, judgement.loss)
+    def _keep_if_best(self, judgement: Judgement, *, by: str) -> None:
+        accuracy = judgement.accuracy if by == "accuracy" else torch.zeros_like(judgement.accuracy)
+        self.state.best.update(self._plan.model, accuracy, judgement.loss)
 
     def _diagnose(self, stage: Stage, noted: dict[str, list[Tensor]]) -> dict[str, Figure]:
         return summarised(noted, stage.weighting, self.rows, self._last_weights, self._plan.labels)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
+from skreweight._training.schedule import Schedule
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
 from skreweight.weighting import Weighting
@@ -35,6 +36,10 @@ class Stage:
         Whether it begins with a new optimiser.
     keep_best : {"epoch", "step"} or None
         How often the parameters are compared with the best ones on the validation rows; None: never.
+    keep_best_by : {"accuracy", "loss"}
+        What they are compared by: accuracy, ties broken by the loss, or the loss alone.
+    learning_rate : Schedule or None
+        Sets the learning rates before each step; None: they are left as they are.
     """
 
     number: int
@@ -44,6 +49,8 @@ class Stage:
     rows: Literal["training", "validation"] = "training"
     fresh_optimizer: bool = False
     keep_best: Literal["epoch", "step"] | None = None
+    keep_best_by: Literal["accuracy", "loss"] = "accuracy"
+    learning_rate: Schedule | None = None
 
 
 def stage_at(stages: Sequence[Stage], epochs_done: int) -> tuple[Stage, int, int]:

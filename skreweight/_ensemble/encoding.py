@@ -43,9 +43,8 @@ class Encoding:
         n: int = self.steps[-1].n_numeric_
         return n
 
-    def fit(self, X: Any, y: Any, estimator: Any) -> Any:
-        """Learn the encoding for an estimator, which learns its columns; return the encoded rows."""
-        rows = self._checked(X, estimator, reset=True)
+    def fit_transform(self, rows: Any, y: Any) -> Any:
+        """Learn the encoding of checked rows and return them encoded."""
         self.steps = [] if self._own is None or isinstance(self._own, str) else [clone(self._own)]
         if self._scaled:
             # An encoder that looked at y would carry the labels of held-out rows into training rows.
@@ -57,14 +56,14 @@ class Encoding:
         self.scaling = RobustScaling(rows.shape[1]).double().fit(torch.from_numpy(rows))
         return self._to_one_scale(rows)
 
-    def transform(self, X: Any, estimator: Any) -> Any:
-        """Return the rows as those of `fit` were encoded."""
-        rows = self._checked(X, estimator, reset=False)
+    def transform(self, rows: Any) -> Any:
+        """Return checked rows as those of `fit_transform` were encoded."""
         for step in self.steps:
             rows = step.transform(rows)
         return self._to_one_scale(rows) if self._scaled else rows
 
-    def _checked(self, X: Any, estimator: Any, *, reset: bool) -> Any:
+    def check(self, X: Any, estimator: Any, *, reset: bool = False) -> Any:
+        """Return the rows after scikit-learn's checks for an estimator, which learns or knows its columns."""
         if self._own is None:
             dtypes = [np.float64, np.float32]
             return validate_data(estimator, X, reset=reset, dtype=dtypes, allow_nd=not self._scaled)

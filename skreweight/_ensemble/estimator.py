@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -15,11 +14,12 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
 
-from skreweight._ensemble import probabilities, table
+from skreweight._ensemble import table
 from skreweight._ensemble.decision import OutOfFold, check_decision, offsets_for
 from skreweight._ensemble.encoding import Encoding
 from skreweight._ensemble.folds import splits, stratified_folds
 from skreweight._ensemble.kinds import Kind, stacked_weights
+from skreweight._ensemble.mixture import learned
 from skreweight._ensemble.probabilities import FloatArray, log_of
 from skreweight._ensemble.progress import MembersProgress
 from skreweight._net.criterion import class_weight_vector
@@ -195,42 +195,42 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
             For parameters or data that cannot be used.
         """
         self._validate_params()
+        encoding = Encoding(self.encoder, scaled=True)
+        checked = encoding.check(X, self, reset=True)
         labels = labels_of(X, y)
+        check_consistent_length(checked, labels)
         classes = sorted_classes(labels, type(self).__name__)
         check_decision(self.decision, len(classes))
-        encoding = Encoding(self.encoder, scaled=True)
-        rows = self._rows(encoding, classes, X, labels, sample_weight, X_val, y_val)
+        x = encoding.fit_transform(checked, labels)
+        rows = self._rows(encoding, x, encode(labels, classes), classes, sample_weight, X_val, y_val)
         random_state = check_random_state(self.random_state)
         folds = stratified_folds(
             rows.codes, np.flatnonzero(rows.weights > 0), self.n_folds, self.n_repeats, random_state
         )
         kinds = self._trained(encoding, rows, folds, classes, random_state)
         self.classes_, self.folds_ = classes, folds
-        self._encoding, self._kinds = encoding, kinds
-        self._learn_of_members(rows)
+        self._encoding = encoding
+        self._learn_of_members(kinds, rows)
         return self
 
     def _rows(
         self,
         encoding: Encoding,
+        x: Any,
+        codes: NDArray[np.int64],
         classes: NDArray[Any],
-        X: Any,
-        labels: NDArray[Any],
         sample_weight: Any,
         X_val: Any,
         y_val: Any,
     ) -> _Rows:
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val must be given together: pass both, or neither.")
-        x = encoding.fit(X, labels, self)
-        check_consistent_length(x, labels)
-        codes = encode(labels, classes)
-        own = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+        own = _check_sample_weight(sample_weight, codes, dtype=np.float64, ensure_non_negative=True)
         counts = np.bincount(codes, own, minlength=len(classes)).astype(np.float64)
         if (counts == 0).any():
             raise ValueError(
-                f"Class {shown(classes[counts.argmin()])} has no row of positive sample_weight to train on: leave its "
-                "rows out."
+                f"Every class needs a row of positive sample_weight, class {shown(classes[counts.argmin()])} has none: "
+                "leave its rows out."
             )
         weights = own
         if self.class_weight is not None:
@@ -239,7 +239,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
         if X_val is not None:
             val_codes = encode(labels_of(X_val, y_val), classes, "y_val")
             check_given_codes(val_codes, classes)
-            validation = (encoding.transform(X_val, self), val_codes)
+            validation = (encoding.transform(encoding.check(X_val, self)), val_codes)
             check_consistent_length(*validation)
         return _Rows(x, codes, own, weights, validation)
 
@@ -270,9 +270,9 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
             )
         return kinds
 
-    def _learn_of_members(self, rows: _Rows) -> None:
+    def _learn_of_members(self, kinds: list[Kind], rows: _Rows) -> None:
         """Learn from the members' held-out rows what is made of their probabilities."""
-        n_classes, kinds = len(self.classes_), self._kinds
+        n_classes = len(self.classes_)
         self.estimators_ = [net for kind in kinds for net in kind.estimators]
         self.member_kinds_ = np.array([kind.name for kind in kinds for _ in kind.estimators])
         self.member_weights_ = stacked_weights(kinds)
@@ -281,40 +281,13 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
         self.example_weights_ = sums / np.maximum(trained.sum(axis=0), 1)
         shares = np.bincount(rows.codes, rows.sample_weights, minlength=n_classes)
         self.class_prior_ = shares / shares.sum()
-        weighted = np.bincount(rows.codes, rows.weights, minlength=n_classes)
-        self._log_shares = np.log(weighted / weighted.sum())
-
-        found = [kind.out_of_fold(rows.x, n_classes) for kind in kinds]
-        used = rows.weights * np.logical_and.reduce([counts > 0 for _, counts in found])
-        some = used > 0
-        self._log_priors = [
-            self._log_prior(kind, proba[some], rows.codes[some], used[some])
-            for kind, (proba, _) in zip(kinds, found, strict=True)
-        ]
-        mixed = self._mixed([proba for proba, _ in found])
-        self.calibration_ = None
-        if self.calibration:
-            self.calibration_ = probabilities.calibrated(
-                mixed[some], rows.codes[some], used[some], self._log_shares
-            )
-        self.oof_proba_ = mixed if self.calibration_ is None else self.calibration_(mixed)
-        self._oof_codes, self._oof_weights = rows.codes, used
+        self._mixture, self.oof_proba_, self._oof_weights = learned(
+            kinds, rows.x, rows.codes, rows.weights, n_classes, calibrates=self.calibration
+        )
+        self.calibration_ = self._mixture.calibration
+        self._oof_codes = rows.codes
         self._decided: tuple[Any, FloatArray] | None = None
-
-    def _log_prior(
-        self, kind: Kind, proba: FloatArray, codes: NDArray[np.int64], weights: FloatArray
-    ) -> FloatArray:
-        """Return the logarithm of the class shares that a kind's probabilities stand for."""
-        if kind.prior == "natural":
-            return self._log_shares
-        if kind.prior == "balanced":
-            return np.zeros_like(self._log_shares)
-        shift = probabilities.calibrated(proba, codes, weights, self._log_shares, offsets_only=True)
-        return self._log_shares - shift.offsets
-
-    def _mixed(self, by_kind: list[FloatArray]) -> FloatArray:
-        parts = list(zip(by_kind, self._log_priors, strict=True))
-        return probabilities.mixed(parts, self._log_shares)
+        _ = self.decision_  # an error of the user's callable belongs to fit
 
     @property
     def decision_(self) -> FloatArray:
@@ -351,7 +324,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_rows, n_columns)
         """
         check_is_fitted(self)
-        rows: NDArray[Any] = self._encoding.transform(X, self)
+        rows: NDArray[Any] = self._encoding.transform(self._encoding.check(X, self))
         return rows
 
     def predict_proba(self, X: Any) -> FloatArray:
@@ -367,8 +340,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
             Columns in the order of ``classes_``.
         """
         x = self.encoded(X)
-        mixed = self._mixed([kind.mean_proba(x) for kind in self._kinds])
-        return mixed if self.calibration_ is None else self.calibration_(mixed)
+        return self._mixture(x)
 
     def predict_log_proba(self, X: Any) -> FloatArray:
         """Return the logarithm of `predict_proba`.
@@ -413,10 +385,6 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
         scores = self.decision_function(X)
         codes = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
         return self.classes_[codes]
-
-    def __getstate__(self) -> Mapping[str, Any]:
-        """Return the state for pickling; offsets that were chosen by a callable are chosen anew."""
-        return {**super().__getstate__(), "_decided": None}
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

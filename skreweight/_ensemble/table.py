@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -128,10 +129,9 @@ def train(
     state = TrainingState(seeds[0], members=seeds)
     progress.watch(nets, stage.n_epochs)
     run = Run(lambda: plan, _rows(table, both, weights, torch.device(nets[0].device)), state, progress)
-    run.train(stage.n_epochs)
+    _run(run, nets[0], stage.n_epochs)
     if not state.best.tensors:
         raise KeyboardInterrupt
-    _check_finite(run, nets[0])
     shown = weights if weights is not None else np.ones((len(both), len(table.codes)))
     return _given_back(both, nets, model, state, _example_weights(table, both, shown))
 
@@ -210,9 +210,12 @@ def _judged(table: Table, both: Sequence[tuple[str, Split]], x: Tensor, codes: T
     return Judged(x[where], codes[where], torch.from_numpy(judging).float().to(x.device))
 
 
-def _check_finite(run: Run, net: ReweightedClassifier) -> None:
+def _run(run: Run, net: ReweightedClassifier, n_epochs: int) -> None:
+    """Train all members; one that diverges is one too many."""
     guard = run.guard
     assert isinstance(guard, MembersGuard)
+    with suppress(NonFiniteError):  # every member has failed
+        run.train(n_epochs)
     if bool((guard.failed > 0).any()):
         error = NonFiniteError(int(guard.failed.max()))
         error.explain(len(net.history), 0.0, net.lr)
@@ -239,7 +242,7 @@ def _given_back(
 ) -> list[Kind]:
     for k, net in enumerate(nets):
         model.member(k)
-        net.module_.eval()
+        net.module_.double().eval()  # a row's probabilities do not depend on the rows beside it but by rounding
         net.example_weights_ = weights[k]
         net.progress_.epochs_done = state.epochs_done
     kinds = []

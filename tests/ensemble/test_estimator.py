@@ -306,8 +306,8 @@ def test_pickle_joblib_and_clone(fitted, tmp_path) -> None:
 
 
 def test_inside_other_estimators() -> None:
-    X, y = rows(120)
-    small = make(n_folds=2, n_steps=20)
+    X, y = rows()
+    small = make(n_folds=2, n_steps=40)
     search = GridSearchCV(small, {"decision": ["argmax", "prior"]}, cv=2, scoring="balanced_accuracy").fit(
         X, y
     )

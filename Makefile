@@ -32,7 +32,7 @@ demo: $(STAMP) ## every weighting on the APS failure data, in a table and a figu
 test: lint ## style, types, doctests and all tests but the slow ones
 	$(BIN)/pytest -q -n $(JOBS) -m "not slow" --durations=5 --doctest-modules skreweight tests
 
-test-slow: $(STAMP) ## the slow tests
+test-slow: $(DOCS_STAMP) ## the slow tests, the build of the documentation among them
 	$(BIN)/pytest -q -n $(JOBS) -m slow --durations=5 tests || [ $$? -eq 5 ]  # 5: none is marked slow
 
 test-lower: $(LOWER_STAMP) ## the tests with the oldest supported versions (PyPI's torch: some GB)
@@ -50,14 +50,14 @@ format: $(STAMP) ## put the code into the house style
 bench: $(BENCH_STAMP) ## time per epoch beside the peers
 	$(BIN)/python benchmarks/speed.py
 
-docs: $(DOCS_STAMP) ## the documentation as HTML in docs/_build
-	$(BIN)/sphinx-build -q docs docs/_build
+docs: $(DOCS_STAMP) ## the documentation as HTML in docs/_build; warnings are errors
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build
 	@echo "docs/_build/index.html"
 
 install: $(STAMP) ## set up the environment and nothing else
 
 clean: ## remove the environments and everything built
-	rm -rf $(VENV) .venv-lower *.egg-info build dist docs/_build docs/api
+	rm -rf $(VENV) .venv-lower *.egg-info build dist docs/_build docs/generated docs/auto_examples
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

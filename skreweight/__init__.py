@@ -3,6 +3,6 @@
 from skreweight._classifier import ReweightedClassifier
 from skreweight._ensemble.estimator import ReweightedEnsembleClassifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = ["ReweightedClassifier", "ReweightedEnsembleClassifier", "__version__"]

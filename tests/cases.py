@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
 from skreweight.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss
+from skreweight.modules import TableNet
 
 N_ROWS = 6
 N_FEATURES = 4
@@ -387,6 +388,11 @@ CASES: dict[str, Case] = {
             nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Tanh(), nn.Linear(4, 3)
         ),
         path="backward",
+    ),
+    "table net": Case(lambda: TableNet(4, 3, hidden=(5, 4), n_frequencies=3)),
+    "table net, two classes": Case(
+        lambda: TableNet(4, 2, n_numeric=2, hidden=(5,), dropout=0.0, n_frequencies=3),
+        data=lambda: numbers(2),
     ),
     "attention": Case(Attention, path="forward"),
     "gru": Case(lambda: Recurrent(nn.GRU), path="forward"),

@@ -1,7 +1,8 @@
-"""The scripts of examples/ and the code of docs/guide.md run to their end."""
+"""The scripts of examples/, and the code on pages of docs/, run to their end."""
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-GUIDE = ROOT / "docs" / "guide.md"
+GALLERY = sorted((ROOT / "examples").glob("plot_*.py"))
+EXAMPLES = sorted(set((ROOT / "examples").glob("*.py")) - set(GALLERY))
+DOCS = ROOT / "docs"
 
 
 def run(code: list[str], folder: Path, **variables: str) -> str:
@@ -25,6 +27,7 @@ def run(code: list[str], folder: Path, **variables: str) -> str:
 
 def test_there_are_examples():
     assert {p.stem for p in EXAMPLES} >= {"quickstart", "aps_failure", "scikit_learn_tour"}
+    assert len(GALLERY) >= 9
 
 
 @pytest.mark.slow
@@ -33,15 +36,28 @@ def test_example(script, tmp_path):
     assert run([str(script)], tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("script", GALLERY, ids=lambda p: p.stem)
+def test_script_of_the_gallery(script, tmp_path):
+    """It runs without a warning, in less than half a minute of one core."""
+    allowed = ("torch.jit.script", "FigureCanvasAgg is non-interactive")
+    flags = ["-W", "error", *(part for text in allowed for part in ("-W", f"ignore:{text}"))]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run([*flags, str(script)], tmp_path, MPLBACKEND="Agg")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
+
+
 def blocks(text: str) -> list[str]:
     """Return the fenced Python blocks of a Markdown file."""
     return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.slow
-def test_the_code_of_the_guide_runs(tmp_path):
-    code = blocks(GUIDE.read_text(encoding="utf-8"))
-    assert len(code) >= 9
-    script = tmp_path / "guide.py"
+@pytest.mark.parametrize(("page", "at_least"), [("guide", 10), ("start", 1), ("coming_from", 2)])
+def test_the_code_of_a_page_runs(page, at_least, tmp_path):
+    code = blocks((DOCS / f"{page}.md").read_text(encoding="utf-8"))
+    assert len(code) >= at_least
+    script = tmp_path / "page.py"
     script.write_text("\n\n".join(code), encoding="utf-8")
     run(["-W", "error", "-W", "ignore:.*torch.jit.script:DeprecationWarning", str(script)], tmp_path)

@@ -18,6 +18,7 @@ from benchmarks.timing.contestants import FLOOR, contestants
 from benchmarks.timing.epochs import CLOCKS, measure
 from benchmarks.timing.memory import N_COLUMNS, cases, measure_memory
 from benchmarks.timing.operations import PROBLEMS, count_operations
+from benchmarks.timing.packs import SIZES, measure_pack_memory, measure_packs, pack_problems
 from benchmarks.timing.problems import problems
 from benchmarks.timing.validation_size import measure_sizes, sizes
 
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "operations": _operations,
         "memory": _memory,
         "validation": _validation,
+        "packs": _packs,
     }
     named = [name for name in measurements if name != "epochs" and getattr(options, name)]
     parts = []
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--operations", action="store_true", help="counts of operations a step, instead")
     parser.add_argument("--memory", action="store_true", help="peak memory and time as rows grow, instead")
     parser.add_argument("--validation", action="store_true", help="time as validation rows grow, instead")
+    parser.add_argument("--packs", action="store_true", help="networks trained at once, instead")
     parser.add_argument("--problems", nargs="+", choices=list(problems()), default=list(problems()))
     parser.add_argument("--only", nargs="+", choices=list(contestants()), help="contestants beside the floor")
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds after one of warm-up")
@@ -116,3 +119,18 @@ def _validation(options: argparse.Namespace, figures: dict[str, Any]) -> Iterato
     )
     figures["validation"] = [asdict(line) for line in lines]
     yield report.epochs_table(f"Validation rows, {problem.title}", lines)
+
+
+def _packs(options: argparse.Namespace, figures: dict[str, Any]) -> Iterator[str]:
+    sizes = (1, 2) if options.quick else SIZES
+    figures["packs"] = []
+    for problem in pack_problems(quick=options.quick):
+        lines = measure_packs(
+            problem, sizes, n_rounds=options.rounds, device=torch.device(options.device), clock=options.clock
+        )
+        figures["packs"] += [asdict(line) for line in lines]
+        yield report.epochs_table(f"Networks at once, per member: {problem.title}", lines)
+    if not options.quick:
+        found = measure_pack_memory(SIZES)
+        figures["pack_memory"] = [asdict(f) for f in found]
+        yield f"## Memory of packs on {pack_problems()[0].title}\n\n{report.pack_memory_table(found)}"

@@ -98,7 +98,8 @@ class Data:
         return self.problem.make(**self.problem.arguments).to(self.device)
 
 
-def _mlp(name: str, sizes: tuple[int, ...], n_rows: int, batch_size: int) -> Problem:
+def mlp(name: str, sizes: tuple[int, ...], n_rows: int, batch_size: int) -> Problem:
+    """Return the problem of a multilayer perceptron of these sizes, input and classes included."""
     n_features, *hidden, n_classes = sizes
     return Problem(
         name=name,
@@ -125,9 +126,9 @@ def problems(*, quick: bool = False, n_rows: int | None = None) -> dict[str, Pro
     rows, images = (256, 64) if quick else (n_rows or 20_000, n_rows or 512)
     small, large = (32, 64) if quick else (128, 1024)
     found = [
-        _mlp("mlp", (171, 100, 100, 2), rows, small),
-        _mlp("mlp-1024", (171, 100, 100, 2), rows, large),
-        _mlp("mlp-10", (30, 256, 256, 10), rows, small),
+        mlp("mlp", (171, 100, 100, 2), rows, small),
+        mlp("mlp-1024", (171, 100, 100, 2), rows, large),
+        mlp("mlp-10", (30, 256, 256, 10), rows, small),
         Problem(
             name="conv",
             title=f"convolutional net on 3×32×32, 10 classes, N = {images:,}, batch {small}",

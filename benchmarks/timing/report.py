@@ -14,6 +14,7 @@ import torch
 from benchmarks.timing.epochs import Line
 from benchmarks.timing.memory import MemoryFigures
 from benchmarks.timing.operations import Operations
+from benchmarks.timing.packs import PackMemory
 
 _PACKAGES = ("skreweight", "torch", "skorch", "scikit-learn", "numpy", "absgd", "backpack-for-pytorch")
 
@@ -109,6 +110,14 @@ def memory_table(figures: Iterable[MemoryFigures]) -> str:
         "fit besides epochs, s",
     ]
     return table(header, rows)
+
+
+def pack_memory_table(figures: Iterable[PackMemory]) -> str:
+    """Return the peak of the resident memory above what it was before the fit."""
+    rows = [
+        [f'"{f.weighting}", {f.k} at once', f"{f.peak_mb:.1f}", f"{f.peak_mb / f.k:.2f}"] for f in figures
+    ]
+    return table(["", "peak above before, MB", "per member, MB"], rows)
 
 
 def operations_table(title: str, found: list[Operations]) -> str:

@@ -160,12 +160,14 @@ def _fit_group(
         pack.train_stage_one([[m.net for m in sharing] for sharing in some], on_epoch)
         place = {member.number: k for k, sharing in enumerate(some) for member in sharing}
         for method in _by_weighting([member for sharing in some for member in sharing]):
-            for begin in range(0, len(method), max_members):
-                part = method[begin : begin + max_members]
-                fits.packs.append(len(part))
+            lost = [m for m in method if pack.has_failed(place[m.number])]
+            left = [m for m in method if not pack.has_failed(place[m.number])]
+            parts = [left[begin : begin + max_members] for begin in range(0, len(left), max_members)]
+            for part in [*parts, lost] if lost else parts:
                 own = pack.repeated(part, torch.tensor([place[m.number] for m in part]))
-                own.train(on_epoch)
+                own.train(0 if part is lost else part[0].net.max_epochs, on_epoch)
                 own.give_back(fits)
+            fits.packs += [len(part) for part in parts]
 
 
 def _by_weighting(members: list[Member]) -> list[list[Member]]:
@@ -262,12 +264,16 @@ class Pack:
         other.failed = None if self.failed is None else self.failed[start]
         return other
 
-    def train(self, on_epoch: Callable[[], None] | None = None) -> None:
-        """Train the epochs that are left."""
+    def has_failed(self, k: int) -> bool:
+        """Whether member k has met a loss or gradient that is not finite."""
+        return self.failed is not None and bool(self.failed[k].any())
+
+    def train(self, n_epochs: int, on_epoch: Callable[[], None] | None = None) -> None:
+        """Train epochs of stage 2."""
         own = [member.net.weighting_ for member in self.members]
         weighting = type(own[0]).stacked(own, self.model.parameters[0].detach())
         sharing = [[member.net] for member in self.members]
-        self._run(lambda: self._plan(weighting), sharing, self._first.max_epochs, on_epoch)
+        self._run(lambda: self._plan(weighting), sharing, n_epochs, on_epoch)
         self.weighting = weighting
 
     def _run(
@@ -278,11 +284,12 @@ class Pack:
         on_epoch: Callable[[], None] | None,
     ) -> None:
         self.run = Run(plan, self.rows, self.state, MembersListener(sharing, self._renew_optimizer, on_epoch))
+        done = self.state.epochs_done
         with suppress(NonFiniteError):  # every member has failed, which each is told by itself
             self.run.train(n_epochs)
         guard = self.run.guard
         assert isinstance(guard, MembersGuard)
-        failed = guard.failed
+        failed = torch.where(guard.failed > 0, guard.failed + guard.failed.new_tensor([done, 0]), 0)
         self.failed = failed if self.failed is None else torch.where(self.failed > 0, self.failed, failed)
 
     def _renew_optimizer(self) -> None:
@@ -301,7 +308,8 @@ class Pack:
             net.weighting_.load_state_dict(self.weighting.state_of_member(k, rows))
             net.example_weights_ = weights[k][rows].cpu().numpy()
             self.state.give_member(k, net.progress_)
-            if self.failed is not None and bool(self.failed[k] > 0):
-                error = NonFiniteError(int(self.failed[k]))
-                error.explain(len(net.history), largest, net.lr)
+            epoch, batch = (0, 0) if self.failed is None else self.failed[k].tolist()
+            if batch:
+                error = NonFiniteError(batch)
+                error.explain(epoch, largest, net.lr)
                 fits.errors[member.number] = error

@@ -131,7 +131,7 @@ class FiniteGuard:
         """
         self._n_steps += 1
         # Sets the flag where any number is not finite and never unsets it; the factor 1 changes nothing.
-        _check_finite(
+        check_finite(
             [g for p in self._parameters if (g := p.grad) is not None], loss, self._found, self._unit
         )
         if self._on_device:
@@ -166,7 +166,7 @@ class FiniteGuard:
         return skipped
 
 
-def _check_finite(grads: list[Tensor], loss: Tensor, found: Tensor, unit: Tensor) -> None:
+def check_finite(grads: list[Tensor], loss: Tensor, found: Tensor, unit: Tensor) -> None:
     """Set `found` to 1 if a gradient or the loss is not finite."""
     tensors = [*grads, loss]
     if all(tensor.dtype == loss.dtype for tensor in grads):

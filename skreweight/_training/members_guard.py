@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from skreweight._training.guard import NonFiniteError
+from skreweight._training.guard import NonFiniteError, check_finite
 from skreweight.core.members import over
 from skreweight.core.model import Model
 
@@ -28,8 +28,8 @@ class MembersGuard:
     ----------
     policy : str
         Always ``"raise"``: the composition of the members is told by `failed`.
-    failed : torch.Tensor of shape (K, 1), int64
-        The batch, counted from 1 over all epochs, in which a member failed; 0 for those that have not.
+    failed : torch.Tensor of shape (K, 2), int64
+        The epoch since the guard was set and the batch, both from 1, in which a member failed; 0 for the others.
     """
 
     policy = "raise"
@@ -37,10 +37,12 @@ class MembersGuard:
     def __init__(self, model: Model, optimizer: Optimizer) -> None:
         self._model, self._optimizer = model, optimizer
         device = model.parameters[0].device
-        self.failed = torch.zeros(*model.shape, 1, dtype=torch.int64, device=device)
+        self.failed = torch.zeros(*model.shape, 2, dtype=torch.int64, device=device)
+        self._found = torch.zeros((), dtype=torch.float32, device=device)
+        self._unit = torch.ones((), dtype=torch.float32, device=device)
         self._kept: dict[str, Tensor] = {}
         self._buffers: list[Tensor] = []
-        self._n_steps = 0
+        self._epoch, self._n_steps = 1, 0
 
     @property
     def halted(self) -> Tensor | None:
@@ -55,20 +57,21 @@ class MembersGuard:
     def step(self, loss: Tensor, closure: Any = None) -> bool:
         """Step the optimiser; take note of members for which that cannot be."""
         self._n_steps += 1
-        finite = loss.isfinite()
         gradients = [p.grad for p in self._model.parameters if p.grad is not None]
-        for gradient in gradients:
-            largest = torch.linalg.vector_norm(gradient.flatten(1), ord=torch.inf, dim=-1, keepdim=True)
-            finite = finite & largest.isfinite()
-        if not bool(finite.all()):
+        check_finite(gradients, loss, self._found, self._unit)
+        if bool(self._found):
+            self._found.zero_()
+            finite = loss.isfinite()
+            for gradient in gradients:
+                finite = finite & gradient.flatten(1).isfinite().all(-1, keepdim=True)
             self._set_aside(~finite, gradients)
         self._optimizer.step(closure)
         return True
 
     def _set_aside(self, bad: Tensor, gradients: list[Tensor]) -> None:
         """Keep the parameters of members that fail now, and let zeros be trained in their place."""
-        new = bad & (self.failed == 0)
-        self.failed = torch.where(new, self._n_steps, self.failed)
+        new = bad & (self.failed[:, 1:] == 0)
+        self.failed = torch.where(new, self.failed.new_tensor([self._epoch, self._n_steps]), self.failed)
         state = self._model.state()
         before = dict(zip(self._model.buffers, self._buffers, strict=True))
         for name, tensor in state.items():
@@ -82,7 +85,7 @@ class MembersGuard:
     @torch.no_grad()
     def release(self) -> None:
         """Give members that failed the parameters of their last good step back."""
-        state, failed = self._model.state(), self.failed > 0
+        state, failed = self._model.state(), self.failed[:, 1:] > 0
         for name, kept in self._kept.items():
             state[name].copy_(torch.where(over(failed, kept), kept, state[name]))
         self._kept = {}
@@ -95,6 +98,7 @@ class MembersGuard:
         NonFiniteError
             Where no member is left.
         """
+        self._epoch, self._n_steps = self._epoch + 1, 0
         if bool((self.failed > 0).all()):
-            raise NonFiniteError(int(self.failed.max()))
+            raise NonFiniteError(int(self.failed[:, 1].max()))
         return 0

@@ -115,6 +115,7 @@ class Run:
         stage, stage_begins, stage_ends = stage_at(plan.stages, self.state.epochs_done)
         self._start(stage.weighting)
         noted: dict[str, list[Tensor]] | None = {} if plan.diagnostics and stage.number > 1 else None
+        network.model.follow_mode()  # a callback may have predicted in between
         network.model.draws.generators = list(generators or ())
         step = self._step(stage, noted)
         return Epoch(

@@ -102,7 +102,8 @@ class TrainingStep:
         if self.weighting.needs_products and self.validation is not None:
             self.validation.draw()
         weights = self.weighting.weigh(step)
-        for parameter, gradient in zip(self.model.parameters, products.weighted(weights), strict=True):
+        combined = products.weighted if self.weighting.needs_products else products.once
+        for parameter, gradient in zip(self.model.parameters, combined(weights), strict=True):
             # The fused optimisers read memory as it lies and take no gradient that is laid out otherwise.
             same = gradient.stride() == parameter.stride()
             parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)

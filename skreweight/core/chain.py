@@ -50,8 +50,8 @@ class Chain:
     """
 
     def __init__(self, links: Sequence[Link]) -> None:
-        self._links = list(links)
-        trained = [bool(link.positions) if isinstance(link, Layer) else False for link in self._links]
+        self.links = list(links)
+        trained = [bool(link.positions) if isinstance(link, Layer) else False for link in self.links]
         self._first = trained.index(True)
 
     @staticmethod
@@ -94,7 +94,7 @@ class Chain:
     def forward(self, parameters: Parameters, x: Tensor) -> ChainPass:
         """Run the chain at these parameters; `x` has shape (*M, B, features), or (B, features) for all members."""
         values, kept = [x], []
-        for link in self._links:
+        for link in self.links:
             if isinstance(link, Layer):
                 memory: Any = link.tensors(parameters)
                 x = link.rule.forward(link.module, memory, x)
@@ -105,7 +105,7 @@ class Chain:
                 x = x * memory
             values.append(x)
             kept.append(memory)
-        return ChainPass(self._links, self._first, kept, values)
+        return ChainPass(self.links, self._first, kept, values)
 
 
 class ChainPass:

@@ -104,6 +104,14 @@ class ExampleLoss:
         scale = self._scale(targets)
         return Line(direction, slope * scale, positive, scale)
 
+    @torch.no_grad()
+    def start_of_signals(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return a cotangent (*M, B, C) and what each row's signals from it are to be multiplied by (None: 1)."""
+        line = self.along_one_direction(outputs, targets)
+        if line is None:
+            return self.output_gradient(outputs, targets), None
+        return line.direction, line.slope
+
     def output_gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∂f_i/∂z_i, shape (*M, B, C): softmax(z) − e_y for cross-entropy, by autograd for any other loss."""
         if self._is_plain_cross_entropy and outputs.dim() == targets.dim() + 1:

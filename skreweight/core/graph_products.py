@@ -58,6 +58,10 @@ class GraphProducts:
         """Return F w."""
         return vector_jacobian(self.losses, self.model.parameters, weights)
 
+    def once(self, weights: Tensor) -> list[Tensor]:
+        """Return F w."""
+        return self.weighted(weights)
+
     def project(self, direction: Parameters) -> Tensor:
         """Return Fᵀv."""
         if not self._forward_mode:

@@ -29,7 +29,7 @@ class LayerRule:
     Attributes
     ----------
     gradient : callable (layer, θ, a, δ, w) -> dict
-        Σ_i w_i ∇f_i for each parameter; w of shape (*M, B).
+        Σ_i w_i ∇f_i for each parameter; w of shape (*M, B), or None in chains for ones.
     forward : callable (layer, θ, a) -> torch.Tensor
         The layer's output at tensors θ (a missing one counts as 0).
     project : callable (layer, θ, a, δ, v) -> torch.Tensor of shape (*M, B), or None
@@ -44,7 +44,7 @@ class LayerRule:
         Whether the rule holds for leading axes.
     """
 
-    gradient: Callable[[nn.Module, Direction, Tensor, Tensor, Tensor], Direction]
+    gradient: Callable[[nn.Module, Direction, Tensor, Tensor, Tensor | None], Direction]
     forward: Callable[[nn.Module, Direction, Tensor], Tensor]
     project: Callable[[nn.Module, Direction, Tensor, Tensor, Direction], Tensor] | None = None
     squares: Callable[[nn.Module, Direction, Tensor, Tensor, Tensor], Direction | None] | None = None
@@ -52,8 +52,10 @@ class LayerRule:
     members: bool = False
 
 
-def scaled_rows(tensor: Tensor, w: Tensor) -> Tensor:
-    """Return a tensor (*M, B, ...) with each row times its weight (*M, B)."""
+def scaled_rows(tensor: Tensor, w: Tensor | None) -> Tensor:
+    """Return a tensor (*M, B, ...) with each row times its weight (*M, B); None: as it is."""
+    if w is None:
+        return tensor
     missing = tensor.dim() - w.dim()
     return tensor * (w.unsqueeze(-1) if missing == 1 else w.view(*w.shape, *[1] * missing))
 
@@ -75,9 +77,11 @@ def outer_sum(delta: Tensor, a: Tensor) -> Tensor:
     return torch.mm(delta.t(), a) if delta.dim() == 2 else delta.mT @ a
 
 
-def _linear_gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor) -> Direction:
+def _linear_gradient(
+    layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None
+) -> Direction:
     scaled = scaled_rows(delta, w)
-    if delta.dim() > w.dim() + 1:  # rows used at several positions
+    if w is not None and delta.dim() > w.dim() + 1:  # rows used at several positions
         scaled, a = scaled.flatten(w.dim() - 1, -2), a.flatten(w.dim() - 1, -2)
     grads = {"weight": outer_sum(scaled, a)}
     if layer.bias is not None:
@@ -109,7 +113,9 @@ def _linear_backward(layer: nn.Module, theta: Direction, a: Tensor, delta: Tenso
     return delta @ theta["weight"]
 
 
-def _conv_gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor) -> Direction:
+def _conv_gradient(
+    layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None
+) -> Direction:
     assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     dims = len(layer.kernel_size)
     bias_sizes = None if layer.bias is None else [layer.out_channels]
@@ -137,7 +143,9 @@ def _padding(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> list[int]:
     return [int(p) for p in layer.padding]
 
 
-def _embedding_gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor) -> Direction:
+def _embedding_gradient(
+    layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None
+) -> Direction:
     assert isinstance(layer, nn.Embedding)
     delta = scaled_rows(delta, w).reshape(-1, layer.embedding_dim)
     index = a.reshape(-1)
@@ -159,7 +167,7 @@ def _layer_norm_input(layer: nn.Module, a: Tensor) -> Tensor:
 
 
 def _layer_norm_gradient(
-    layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor
+    layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None
 ) -> Direction:
     assert isinstance(layer, nn.LayerNorm)
     delta = scaled_rows(delta, w)
@@ -183,7 +191,7 @@ def _channel_norm_input(layer: nn.Module, theta: Direction, a: Tensor) -> Tensor
 
 
 def _channel_norm_gradient(
-    layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor
+    layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None
 ) -> Direction:
     delta = scaled_rows(delta, w)
     others = [d for d in range(a.dim()) if d != 1]
@@ -243,7 +251,7 @@ def at_once(rule: LayerRule) -> LayerRule:
     if rule.members:
         return rule
 
-    def gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor) -> Direction:
+    def gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None) -> Direction:
         return torch.func.vmap(lambda *of_one: rule.gradient(layer, *of_one))(theta, a, delta, w)
 
     def forward(layer: nn.Module, theta: Direction, a: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class Model:
             self._fixed = {}
             self.parameters = [named[name] for name in self.names]
             self.buffers = dict(own[0].named_buffers())
-            self._follow_mode()
+            self.follow_mode()
 
     @property
     def n_lead(self) -> int:
@@ -78,7 +78,7 @@ class Model:
         """Whether calls go to a compiled form of the module."""
         return not self.shape and self._call is not self.module
 
-    def _follow_mode(self) -> None:
+    def follow_mode(self) -> None:
         """Bring the module itself into training mode, as its own ``train`` does it: layers may stay frozen."""
         if self.training and not self.module.training:
             self.module.train()
@@ -104,7 +104,7 @@ class Model:
         """Outputs at the model's own parameters, shape (*M, B, ...)."""
         if self.shape:
             return self._at_once(self._all(self.parameters), self.buffers, x)
-        self._follow_mode()
+        self.follow_mode()
         return _first(_apply(self._call, x))
 
     def at(self, parameters: Parameters, x: Any) -> Tensor:
@@ -125,7 +125,7 @@ class Model:
 
     def _functional(self, tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Any) -> Tensor:
         args, kwargs = ((), dict(x)) if isinstance(x, Mapping) else ((x,), {})
-        self._follow_mode()
+        self.follow_mode()
         return _first(torch.func.functional_call(self.module, {**tensors, **buffers}, args, kwargs))
 
     def _at_once(self, tensors: dict[str, Tensor], buffers: dict[str, Tensor], x: Any) -> Tensor:
@@ -196,6 +196,7 @@ class Model:
             [copy.deepcopy(self._sources[int(k)]) for k in members] if modules is None else list(modules)
         )
         other._fixed = {n: t[members] for n, t in self._fixed.items()}
+        other.follow_mode()
         other.buffers = {n: t[members].clone() for n, t in self.buffers.items()}
         other.parameters = [p.detach()[members].requires_grad_() for p in self.parameters]
         return other

@@ -51,6 +51,10 @@ class Products(Protocol):
         """Return F w = Σ_i w_i ∇f_i, shaped like the parameters; `weights` has shape (*M, B)."""
         ...
 
+    def once(self, weights: Tensor) -> list[Tensor]:
+        """Return F w as the only product that is asked for, which may cost less."""
+        ...
+
     def project(self, direction: Parameters) -> Tensor:
         """Return Fᵀv, shape (*M, B); `direction` is shaped like the parameters."""
         ...

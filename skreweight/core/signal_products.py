@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skreweight.core.chain import Chain
+from skreweight.core.chain import Chain, ChainPass
 from skreweight.core.example_loss import ExampleLoss, Line
 from skreweight.core.graph_products import vector_jacobian
 from skreweight.core.layer_watch import LayerWatch
@@ -126,24 +126,42 @@ class SignalProducts:
         targets: Tensor,
         loss: ExampleLoss,
         line: Line | None,
-        signals: list[Tensor | None],
+        signals: list[Tensor | None] | None = None,
     ) -> None:
         self.model = model
         self.outputs = recorded.outputs
         self.targets = targets
         self.loss = loss
-        self._pass = recorded
+        self.recorded = recorded
         self._calls = recorded.calls
         self._line = line
-        self._signals = signals
+        if signals is not None:
+            self.signals = signals
 
     @staticmethod
     def of(model: Model, recorded: Pass, targets: Tensor, loss: ExampleLoss) -> SignalProducts:
         """Return the products of a recorded pass."""
-        outputs = recorded.outputs.detach()
-        line = loss.along_one_direction(outputs, targets)
-        signals = recorded.backpropagated(_cotangent(outputs, targets, loss, line))
-        return SignalProducts(model, recorded, targets, loss, line, signals)
+        line = loss.along_one_direction(recorded.outputs.detach(), targets)
+        return SignalProducts(model, recorded, targets, loss, line)
+
+    @cached_property
+    def signals(self) -> list[Tensor | None]:
+        """The signal at each call, from one pass back that serves all products."""
+        cotangent = _cotangent(self.outputs.detach(), self.targets, self.loss, self._line)
+        return self.recorded.backpropagated(cotangent)
+
+    @property
+    def slopes(self) -> Tensor | None:
+        """What a row's signals are to be multiplied by to be those of its loss, (*M, B); None: 1."""
+        return None if self._line is None else self._line.slope
+
+    def once(self, weights: Tensor) -> list[Tensor]:
+        """Return F w where no other product is asked for: the weights go into what the signals start from."""
+        if not isinstance(self.recorded, ChainPass):
+            return self.weighted(weights)
+        slopes = weights if self._line is None else weights * self._line.slope
+        cotangent = _cotangent(self.outputs.detach(), self.targets, self.loss, self._line)
+        return self._sums(self.recorded.backpropagated(cotangent * slopes.unsqueeze(-1)), None)
 
     @cached_property
     def losses(self) -> Tensor:
@@ -156,14 +174,17 @@ class SignalProducts:
         if self.outputs.requires_grad:
             return self.losses
         with torch.enable_grad():
-            return self.loss(self._pass.outputs_with_graph(self.model.parameters), self.targets)
+            return self.loss(self.recorded.outputs_with_graph(self.model.parameters), self.targets)
 
-    @torch.no_grad()
     def weighted(self, weights: Tensor) -> list[Tensor]:
         """Return F w."""
+        return self._sums(self.signals, weights if self._line is None else weights * self._line.slope)
+
+    @torch.no_grad()
+    def _sums(self, signals: list[Tensor | None], slopes: Tensor | None) -> list[Tensor]:
+        """Σ_i s_i δ_i a_iᵀ, layer by layer; no slopes: those of the signals themselves."""
         sums: list[Tensor | None] = [None] * len(self.model.parameters)
-        slopes = weights if self._line is None else weights * self._line.slope
-        for (layer, tensors, activation), delta in zip(self._calls, self._signals, strict=True):
+        for (layer, tensors, activation), delta in zip(self._calls, signals, strict=True):
             if delta is None:
                 continue
             grads = layer.rule.gradient(layer.module, tensors, activation, delta, slopes)
@@ -176,7 +197,7 @@ class SignalProducts:
     def project(self, direction: Parameters) -> Tensor:
         """Return Fᵀv."""
         total: Tensor | None = None
-        for (layer, tensors, activation), delta in zip(self._calls, self._signals, strict=True):
+        for (layer, tensors, activation), delta in zip(self._calls, self.signals, strict=True):
             if delta is None:
                 continue
             v, rule = layer.direction(direction), layer.rule
@@ -193,20 +214,20 @@ class SignalProducts:
     @torch.no_grad()
     def squares(self, cotangents: Tensor, weights: Tensor) -> list[Tensor]:
         """Return the weighted sum of squares."""
-        return self._squares_of(self._pass.backpropagated_all(cotangents), weights)
+        return self._squares_of(self.recorded.backpropagated_all(cotangents), weights)
 
     @torch.no_grad()
     def gauss_newton(self, weights: Tensor) -> list[Tensor]:
         """Return the diagonal of Σ_i w_i J_iᵀ (∂²f_i/∂z²) J_i."""
         if self._line is not None:
-            return self._squares_of([self._signals], weights * self._line.curvature)
+            return self._squares_of([self.signals], weights * self._line.curvature)
         return self.squares(self.loss.hessian_factor(self.outputs, self.targets), weights)
 
     @torch.no_grad()
     def fisher(self, weights: Tensor) -> list[Tensor]:
         """Return Σ_i w_i (∇f_i)²."""
         squared = weights if self._line is None else weights * self._line.slope.square()
-        return self._squares_of([self._signals], squared)
+        return self._squares_of([self.signals], squared)
 
     def _squares_of(self, signals: list[list[Tensor | None]], weights: Tensor) -> list[Tensor]:
         """Σ_r Σ_i w_i (∇f_ri)² for the signals of losses f_r."""

@@ -35,6 +35,8 @@ class ValidationLoss:
     ----------
     model : Model
         In evaluation mode.
+    chain : Chain or None
+        The model as a chain, where it is one and its rows are a table.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class ValidationLoss:
         self._all = (x, targets)
         self._drawn = self._all
         is_table = isinstance(x, Tensor) and x.dim() == self.model.n_lead + 2
-        self._chain = Chain.of(self.model) if is_table else None
+        self.chain = Chain.of(self.model) if is_table else None
         self._batch_size = batch_size if batch_size is not None and batch_size < targets.shape[-1] else None
 
     def draw(self) -> None:
@@ -83,8 +85,8 @@ class ValidationLoss:
         """Return L_val at the parameters, (*M, 1)."""
         x, targets = self._drawn
         with torch.no_grad():
-            if self._chain is not None:
-                outputs = self._chain.forward(parameters, x).outputs
+            if self.chain is not None:
+                outputs = self.chain.forward(parameters, x).outputs
             else:
                 outputs = self.model.at(parameters, x)
             return self.penalised(self.loss(outputs, targets).mean(-1, keepdim=True), parameters)
@@ -92,8 +94,8 @@ class ValidationLoss:
     def value_and_gradient(self, parameters: Parameters) -> tuple[Tensor, list[Tensor]]:
         """Return L_val, (*M, 1), and ∇L_val at the parameters, shaped like them."""
         x, targets = self._drawn
-        if self._chain is not None:
-            recorded = self._chain.forward(parameters, x)
+        if self.chain is not None:
+            recorded = self.chain.forward(parameters, x)
             return self.of_rows(SignalProducts.of(self.model, recorded, targets, self.loss), parameters)
         leaves = [p.detach().requires_grad_() for p in parameters]
         with torch.enable_grad():
@@ -114,18 +116,19 @@ class ValidationLoss:
         )
 
     @property
-    def _is_penalised(self) -> bool:
+    def is_penalised(self) -> bool:
+        """Whether the penalty has a coefficient other than 0."""
         return isinstance(self.lp_coef, Tensor) or self.lp_coef != 0
 
     def penalised_gradient(self, gradient: list[Tensor], parameters: Parameters) -> list[Tensor]:
         """Return the gradient plus that of the penalty."""
-        if not self._is_penalised:
+        if not self.is_penalised:
             return gradient
         penalty = lp_penalty_gradient(parameters, self.lp_norm)
         return [g + each(self.lp_coef, q) * q for g, q in zip(gradient, penalty, strict=True)]
 
     def penalised(self, mean: Tensor, parameters: Parameters) -> Tensor:
         """Return a loss plus the penalty."""
-        if not self._is_penalised:
+        if not self.is_penalised:
             return mean
         return mean + self.lp_coef * lp_penalty(parameters, self.lp_norm, self.model.n_lead)

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from skreweight.core.gram import pays, weight_gradient_by_rows
 from skreweight.core.members import Parameters, inner, over
 from skreweight.core.products import Products
+from skreweight.core.signal_products import SignalProducts
 from skreweight.core.validation_loss import ValidationLoss
 
 VIRTUAL_STEPS = ("sgd", "optimizer", "optimizer-early-epsilon")
@@ -44,32 +46,37 @@ class AffineStep:
     """
 
     def __init__(self, products: Products, rates: list[float], offsets: list[Tensor] | None = None) -> None:
-        self._products, self._rates, self._offsets = products, rates, offsets
+        self.products, self._rates, self._offsets = products, rates, offsets
         # One rate for all: rows are scaled by it, which are fewer than parameters.
-        self._common = rates[0] if all(rate == rates[0] for rate in rates) else None
+        self.common_rate = rates[0] if all(rate == rates[0] for rate in rates) else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether δ_i = −α∇f_i with one α for all parameters."""
+        return self._offsets is None and self.common_rate is not None
 
     @torch.no_grad()
     def moved(self, weights: Tensor) -> list[Tensor]:
         """Return θ + Σ_i w_i δ_i."""
-        if self._common is not None:
-            moved = self._products.weighted(weights * -self._common)
+        if self.common_rate is not None:
+            moved = self.products.weighted(weights * -self.common_rate)
         else:
-            moved = list(torch._foreach_mul(self._products.weighted(weights), [-r for r in self._rates]))
+            moved = list(torch._foreach_mul(self.products.weighted(weights), [-r for r in self._rates]))
         if self._offsets is not None:
             total = weights.sum(-1, keepdim=True)
             moved = [m - over(total, o) * o for m, o in zip(moved, self._offsets, strict=True)]
-        return list(torch._foreach_add(moved, [p.detach() for p in self._products.model.parameters]))
+        return list(torch._foreach_add(moved, [p.detach() for p in self.products.model.parameters]))
 
     @torch.no_grad()
     def pull_back(self, gradient: Parameters) -> Tensor:
         """Return (δ_iᵀ∇)_i."""
-        if self._common is not None:
-            pulled = self._products.project(gradient) * -self._common
+        if self.common_rate is not None:
+            pulled = self.products.project(gradient) * -self.common_rate
         else:
-            pulled = self._products.project(torch._foreach_mul(list(gradient), [-r for r in self._rates]))
+            pulled = self.products.project(torch._foreach_mul(list(gradient), [-r for r in self._rates]))
         if self._offsets is None:
             return pulled
-        return pulled - inner(self._offsets, gradient, self._products.model.n_lead)
+        return pulled - inner(self._offsets, gradient, self.products.model.n_lead)
 
 
 class RowByRowStep:
@@ -82,17 +89,17 @@ class RowByRowStep:
     """
 
     def __init__(self, products: Products, step: Callable[[list[Tensor]], list[Tensor]]) -> None:
-        self._products, self._step = products, step
+        self.products, self._step = products, step
 
     def _steps(self) -> Iterator[list[Tensor]]:
-        losses = self._products.losses.detach()
+        losses = self.products.losses.detach()
         for unit in torch.eye(losses.shape[-1], dtype=losses.dtype, device=losses.device):
-            yield self._step(self._products.weighted(unit.expand(losses.shape)))
+            yield self._step(self.products.weighted(unit.expand(losses.shape)))
 
     @torch.no_grad()
     def moved(self, weights: Tensor) -> list[Tensor]:
         """Return θ + Σ_i w_i δ_i."""
-        moved = [p.detach().clone() for p in self._products.model.parameters]
+        moved = [p.detach().clone() for p in self.products.model.parameters]
         for weight, step in zip(weights.split(1, dim=-1), self._steps(), strict=True):
             moved = [m + over(weight, s) * s for m, s in zip(moved, step, strict=True)]
         return moved
@@ -100,7 +107,7 @@ class RowByRowStep:
     @torch.no_grad()
     def pull_back(self, gradient: Parameters) -> Tensor:
         """Return (δ_iᵀ∇)_i."""
-        n_lead = self._products.model.n_lead
+        n_lead = self.products.model.n_lead
         return torch.cat([inner(step, gradient, n_lead) for step in self._steps()], dim=-1)
 
 
@@ -119,6 +126,9 @@ def weight_gradient(
     """
     n_rows = weights.shape[-1]
     if batch_size is None or batch_size >= n_rows:
+        if isinstance(step, AffineStep) and step.is_plain and pays(step.products, validation):
+            assert step.common_rate is not None and isinstance(step.products, SignalProducts)
+            return weight_gradient_by_rows(step.products, step.common_rate, weights, validation)
         _, gradient = validation.value_and_gradient(step.moved(weights))
         return step.pull_back(gradient)
     parts = []

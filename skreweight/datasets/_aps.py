@@ -109,11 +109,13 @@ def fetch_aps_failure(
         frame : DataFrame of shape (n_rows, n_attributes + 1) or None
             `data` and `target` in one, where `as_frame` is True.
         feature_names : list of str
+            The columns of `data`.
         target_names : list of str
             ``["neg", "pos"]``
         source : list of str
             The files that were read, or the address at OpenML.
         DESCR : str
+            What the data are.
     (data, target) : tuple
         If `return_X_y` is True.
 

@@ -70,16 +70,19 @@ def load_bundled(
     -------
     dataset : :class:`~sklearn.utils.Bunch`
         data : DataFrame or ndarray of shape (n_rows, n_attributes), float32
+            The attributes.
         target : Series or ndarray of shape (n_rows,)
             The strings "neg" and "pos".
         frame : DataFrame of shape (n_rows, n_attributes + 1) or None
             `data` and `target` in one, where `as_frame` is True.
         feature_names : list of str
+            The columns of `data`.
         target_names : list of str
             ``["neg", "pos"]``
         source : list of str
             scikit-learn's loader.
         DESCR : str
+            What the data are.
     (data, target) : tuple
         If `return_X_y` is True.
 

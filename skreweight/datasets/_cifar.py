@@ -94,12 +94,15 @@ def load_cifar(
     -------
     dataset : :class:`~sklearn.utils.Bunch`
         data : ndarray of shape (n, 32, 32, 3), uint8, or (n, 3, 32, 32), float32
+            The images.
         target : ndarray of shape (n,), int64
+            Their classes.
         target_names : list of str
             The class names; ``target_names[target[i]]`` is that of image i.
         source : list of str
             The files that were read.
         DESCR : str
+            What the data are.
     (data, target) : tuple
         If `return_X_y` is True.
 

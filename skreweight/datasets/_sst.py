@@ -63,7 +63,9 @@ def load_sst(
     -------
     dataset : :class:`~sklearn.utils.Bunch`
         data : ndarray or DataFrame of shape (n_rows, n_dimensions), float32
+            The embeddings.
         target : ndarray or Series of shape (n_rows,), int64
+            Their classes.
         split : ndarray of shape (n_rows,)
             "train", "dev" or "test".
         frame : DataFrame of shape (n_rows, n_dimensions + 1) or None
@@ -75,6 +77,7 @@ def load_sst(
         source : list of str
             The file that was read.
         DESCR : str
+            What the data are.
     (data, target) : tuple
         If `return_X_y` is True.
 

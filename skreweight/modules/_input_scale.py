@@ -1,9 +1,13 @@
 """A learned scale for every input."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from skreweight.core.layers import LayerRule
 from skreweight.modules._checks import check_size
+from skreweight.modules._layer_rules import INPUT_SCALE
 
 
 class InputScale(nn.Module):
@@ -32,6 +36,8 @@ class InputScale(nn.Module):
     >>> torch.equal(InputScale(n_features=3)(x), x)
     True
     """
+
+    layer_rule: ClassVar[LayerRule] = INPUT_SCALE
 
     def __init__(self, n_features: int) -> None:
         super().__init__()

@@ -1,11 +1,14 @@
 """The linear layer in the neural tangent parametrisation."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from skreweight.core.layers import LayerRule
 from skreweight.modules._checks import check_size
+from skreweight.modules._layer_rules import NTP_LINEAR
 
 
 # Not an nn.Linear by inheritance: its output is not W·x + b, and code that takes linear layers apart by their
@@ -44,6 +47,8 @@ class NTPLinear(nn.Module):
     tensor([[0., 0., 0.],
             [0., 0., 0.]], grad_fn=<AddBackward0>)
     """
+
+    layer_rule: ClassVar[LayerRule] = NTP_LINEAR
 
     def __init__(self, in_features: int, out_features: int, zero_init: bool = False) -> None:
         super().__init__()

@@ -2,12 +2,15 @@
 
 import math
 from numbers import Real
+from typing import ClassVar
 
 import torch
 from sklearn.utils import check_scalar
 from torch import Tensor, nn
 
+from skreweight.core.layers import LayerRule
 from skreweight.modules._checks import check_size
+from skreweight.modules._layer_rules import PERIODIC_EMBEDDING
 
 
 class PeriodicEmbedding(nn.Module):
@@ -50,6 +53,8 @@ class PeriodicEmbedding(nn.Module):
     >>> PeriodicEmbedding(n_embedded=2)(torch.zeros(5, 4)).shape
     torch.Size([5, 10])
     """
+
+    layer_rule: ClassVar[LayerRule] = PERIODIC_EMBEDDING
 
     def __init__(
         self,

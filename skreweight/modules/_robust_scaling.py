@@ -2,13 +2,15 @@
 
 import math
 from numbers import Real
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from sklearn.utils import check_scalar
 from torch import Tensor, nn
 
+from skreweight.core.layers import LayerRule
 from skreweight.modules._checks import check_size
+from skreweight.modules._layer_rules import ROBUST_SCALING
 
 
 class RobustScaling(nn.Module):
@@ -48,6 +50,8 @@ class RobustScaling(nn.Module):
     >>> RobustScaling(n_features=2).fit(x)(x)[4]
     tensor([3., 0.])
     """
+
+    layer_rule: ClassVar[LayerRule] = ROBUST_SCALING
 
     median: Tensor
     scale: Tensor

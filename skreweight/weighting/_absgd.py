@@ -85,16 +85,14 @@ class ABSGD(Weighting):
 
     def weigh(self, step: Step) -> Tensor:
         """Return p_i/B with the average that includes this batch."""
-        if not isinstance(self.lam, Tensor) and math.isinf(self.lam):
-            return step.uniform()
         exponents = step.losses.double() / self.lam  # (*M, B)
         log_size = math.log(step.size)
         log_s = self._average(step.log_sum_exp(exponents), log_size)  # (*M, 1)
         weights = step.counted((exponents - (log_s + log_size)).exp())  # p_i/B
         if self.add_uniform:
             weights = weights + step.uniform()
-        weights = weights.to(step.losses.dtype)
-        return either(self.lam.isinf(), step.uniform(), weights) if isinstance(self.lam, Tensor) else weights
+        is_plain = self.lam.isinf() if isinstance(self.lam, Tensor) else math.isinf(self.lam)
+        return either(is_plain, step.uniform(), weights.to(step.losses.dtype))
 
     def _average(self, log_sum: Tensor, log_size: float) -> Tensor:
         """Bring a batch's mean into s and return log s; one absurd batch must not silence those after it."""

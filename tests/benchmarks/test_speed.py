@@ -158,3 +158,11 @@ def test_a_memory_mapped_array_is_not_read_into_memory() -> None:
     assert (
         figures.own_peak_mb <= 0.25 * figures.array_mb + 16
     )  # figures per row, and buffers of any size of X
+
+
+def test_packs_are_timed_beside_the_floor(tmp_path: Path) -> None:
+    main(["--quick", "--packs", "--json", str(tmp_path / "packs.json")])
+    lines = json.loads((tmp_path / "packs.json").read_text())["packs"]
+    assert {line["problem"] for line in lines} == {"mlp", "mlp-wide"}
+    assert {line["name"] for line in lines} >= {"floor", "none x1", "none x2", "ours x2"}
+    assert all(line["seconds"][0] > 0 for line in lines)

@@ -56,8 +56,8 @@ def test_validation_loss_at_other_parameters() -> None:
     others = [p.detach() * 1.5 for p in model.parameters]
     chained = ValidationLoss(model, LOSS, x, y, lp_coef=0.01)
     plain = ValidationLoss(model, LOSS, x, y, lp_coef=0.01)
-    plain._chain = None
-    assert chained._chain is not None
+    plain.chain = None
+    assert chained.chain is not None
     value, gradient = chained.value_and_gradient(others)
     slow_value, slow_gradient = plain.value_and_gradient(others)
     torch.testing.assert_close(value, slow_value, rtol=1e-12, atol=0)

@@ -110,6 +110,7 @@ def test_products(name: str, training: bool) -> None:
     pack, alone = trio.products()
     trio.assert_same([pack.losses.detach()], [[p.losses.detach()] for p in alone])
     trio.assert_same(pack.weighted(trio.w), [p.weighted(trio.w[k]) for k, p in enumerate(alone)])
+    trio.assert_same(pack.once(trio.w), [p.weighted(trio.w[k]) for k, p in enumerate(alone)])
     trio.assert_same([pack.project(v)], [[p.project([d[k] for d in v])] for k, p in enumerate(alone)])
     if pack.exact_squares:
         for kind in ("ggn", "fisher"):

@@ -1,0 +1,96 @@
+"""Time per epoch and member of networks trained at once, and what memory they take."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmarks.timing.contestants import FLOOR, Contestant, classifier_of_ours, fit_of_ours
+from benchmarks.timing.epochs import Line, measure
+from benchmarks.timing.loops import Timing, plain_step, time_loop
+from benchmarks.timing.problems import Data, Problem, mlp
+from skreweight._pack.fit import fit_together
+
+WEIGHTINGS = ("none", "absgd", "hu", "ours")
+SIZES = (1, 4, 16, 64)
+#: Rows of an epoch: 20 batches, so that a pack of 64 and one network take turns within seconds.
+N_ROWS = 2_560
+
+
+def pack_problems(*, quick: bool = False) -> list[Problem]:
+    """Return the networks of two widths."""
+    rows, batch = (256, 32) if quick else (N_ROWS, 128)
+    return [
+        mlp("mlp", (171, 100, 100, 2), rows, batch),
+        mlp("mlp-wide", (171, 400, 400, 2), rows, batch),
+    ]
+
+
+def measure_packs(
+    problem: Problem, sizes: Sequence[int], *, n_rounds: int, device: torch.device, clock: str
+) -> list[Line]:
+    """Time an epoch of packs, per member, in turns with the hand-written loop of one network."""
+    floor = Contestant(
+        FLOOR, "hand-written loop, one network", "floor", partial(time_loop, make_step=plain_step)
+    )
+    entries = [
+        Contestant(f"{name} x{k}", f'"{name}", {k} at once', "ours", partial(_time_pack, weighting=name, k=k))
+        for name in WEIGHTINGS
+        for k in sizes
+    ]
+    return measure(problem, [floor, *entries], n_rounds=n_rounds, device=device, clock=clock)
+
+
+def _time_pack(data: Data, *, weighting: str, k: int) -> Timing:
+    """Seconds of the second epoch, divided by the number of members."""
+    if k == 1:
+        return Timing(fit_of_ours(data, weighting=weighting).epoch)
+    nets = [classifier_of_ours(data, weighting=weighting).set_params(random_state=seed) for seed in range(k)]
+    x, y = data.x.cpu().numpy(), data.y.cpu().numpy()
+    stamps: list[float] = [data.clock()]
+    fits = fit_together(nets, x, y, [np.arange(len(y))] * k, on_epoch=lambda: stamps.append(data.clock()))
+    if fits.packs != [k]:
+        raise RuntimeError(f"{k} networks were trained in packs of {fits.packs}: {fits.alone or fits.errors}")
+    return Timing((stamps[-1] - stamps[-2]) / k)
+
+
+@dataclass(frozen=True)
+class PackMemory:
+    """Peak of the resident memory above what it was before the fit, in MB."""
+
+    weighting: str
+    k: int
+    peak_mb: float
+
+
+def measure_pack_memory(sizes: Sequence[int]) -> list[PackMemory]:
+    """Return the peaks, each of a process of its own."""
+    found = []
+    for weighting in WEIGHTINGS:
+        for k in sizes:
+            command = [sys.executable, "-m", "benchmarks.timing.packs", weighting, str(k)]
+            printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found.append(PackMemory(weighting, k, json.loads(printed)))
+    return found
+
+
+def _peak_of(weighting: str, k: int) -> float:
+    torch.set_num_threads(1)
+    data = Data(pack_problems()[0], torch.device("cpu"), time.perf_counter)
+    _time_pack(data, weighting="none", k=2)  # what is loaded once
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _time_pack(data, weighting=weighting, k=k)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(_peak_of(sys.argv[1], int(sys.argv[2]))))

@@ -1,0 +1,54 @@
+"""What autodoc shows of a class: the members that skreweight defines, equations line by line, and shapes as written.
+
+The members of skorch, torch and scikit-learn have manuals of their own.
+"""
+
+import re
+from typing import Any
+
+
+def skip_inherited(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Skip what no file of the package defines, and data, which the docstring's own section describes."""
+    if what != "class":
+        return None
+    function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+    defined_here = getattr(function, "__module__", None) or ""
+    is_ours = callable(function) and defined_here.split(".")[0] == "skreweight"
+    return None if is_ours else True
+
+
+def as_written(line: str) -> str:
+    """Return the line with the star of a shape such as (*M, B) escaped, but for code."""
+    if line.lstrip().startswith((">>>", "...")):
+        return line
+    parts = line.split("``")
+    parts[::2] = [re.sub(r"\(\*(?=\w)", r"(\\*", part) for part in parts[::2]]
+    return "``".join(parts)
+
+
+def keep_lines_of_equations(lines: list[str]) -> None:
+    """Make literal blocks of the indented blocks before a docstring's first section: those are equations."""
+    underlined = (i for i, line in enumerate(lines) if set(line.strip()) == {"-"})
+    first_section = next(underlined, len(lines) + 1) - 1
+    for i in range(first_section - 1, 0, -1):
+        before = next((line for line in reversed(lines[:i]) if line.strip()), "")
+        begins = lines[i].startswith("    ") and not lines[i - 1].strip()
+        if begins and not before.startswith(" ") and not before.endswith("::"):
+            end = next((j for j in range(i, first_section) if lines[j][:1] not in ("", " ")), first_section)
+            lines[i:end] = [
+                re.sub(r"(?<=\S) {3,}", "   ", line).replace(r"(\*", "(*") for line in lines[i:end]
+            ]
+            lines[i:i] = ["::", ""]
+
+
+def prepare(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Change a docstring in place, before numpydoc reads it."""
+    lines[:] = [as_written(line) for line in lines]
+    keep_lines_of_equations(lines)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Connect to autodoc, before numpydoc does."""
+    app.connect("autodoc-skip-member", skip_inherited)
+    app.connect("autodoc-process-docstring", prepare, priority=400)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,132 @@
+"""The documentation builds without a warning, and no link in it leads nowhere."""
+
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import ModuleInfo, walk_packages
+from urllib.parse import unquote, urldefrag, urlparse
+
+import pytest
+
+import skreweight
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDED = (
+    "sphinx",
+    "sphinx_gallery",
+    "pydata_sphinx_theme",
+    "sphinx_design",
+    "sphinx_copybutton",
+    "myst_parser",
+)
+SOURCES = ("docs", "examples", "pyproject.toml", "CHANGELOG.md", "CONTRIBUTING.md")
+
+
+class Page(HTMLParser):
+    """The links of a page, and the anchors that others may link to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.anchors: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.anchors |= {named[key] for key in ("id", "name") if named.get(key)}
+        for key in ("href", "src"):
+            if named.get(key):
+                self.links.add(named[key])
+
+
+def broken_links(folder: Path) -> list[str]:
+    """Return "page: link" for every link inside the folder that has no target."""
+    found = (path for path in folder.rglob("*.html") if "_static" not in path.parts)  # templates of the theme
+    pages = {path: Page(path) for path in found}
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            if urlparse(link).scheme or link.startswith("//"):
+                continue
+            file, anchor = urldefrag(link)
+            target = (path.parent / unquote(file).split("?")[0]).resolve() if file else path
+            missing = not target.exists() or (
+                anchor and target in pages and anchor not in pages[target].anchors
+            )
+            if missing:
+                broken.append(f"{path.relative_to(folder)}: {link}")
+    return sorted(broken)
+
+
+def test_broken_links_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<p id="x"><a href="b.html#y">1</a><a href="b.html#z">2</a><img src="c.png">'
+    )
+    (tmp_path / "b.html").write_text('<p id="y"><a href="https://x.org">3</a><a href="a.html?v=1#x">4</a>')
+    assert broken_links(tmp_path) == ["a.html: b.html#z", "a.html: c.png"]
+
+
+def public_names() -> set[str]:
+    """Return every class and function that a public module exports, core apart: that is the inside."""
+    names = set()
+    for found in [ModuleInfo(None, "skreweight", True), *walk_packages(skreweight.__path__, "skreweight.")]:
+        if any(part.startswith("_") or part == "core" for part in found.name.split(".")):
+            continue
+        module = import_module(found.name)
+        exported = (getattr(module, name) for name in getattr(module, "__all__", ()))
+        names |= {one.__name__ for one in exported if inspect.isclass(one) or inspect.isfunction(one)}
+    return names
+
+
+def test_the_api_pages_list_what_is_public():
+    text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    listed = {line.strip().rsplit(".", 1)[-1] for line in text.splitlines() if re.match(r"   [\w.]+$", line)}
+    assert listed == public_names()
+
+
+@pytest.fixture
+def built(tmp_path):
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{missing[0]} is not installed: pip install -e '.[docs]'")
+    copy, html = tmp_path / "sources", tmp_path / "html"
+    copy.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            made = shutil.ignore_patterns("_build", "generated", "auto_examples", "__pycache__")
+            shutil.copytree(ROOT / name, copy / name, ignore=made)
+        else:
+            shutil.copy(ROOT / name, copy / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(copy / "docs"), str(html)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return html
+
+
+def asking_a_server(folder: Path) -> list[str]:
+    """Return the pages whose styles, scripts (MathJax too) or pictures are not files of the build."""
+    asked = re.compile(r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="(https?:)?//')
+    return [page.name for page in folder.rglob("*.html") if asked.search(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.slow
+def test_documentation(built):
+    """One test, so that the workers build the pages once."""
+    assert broken_links(built) == []
+    assert asking_a_server(built) == []
+    page = Page(built / "generated" / "skreweight.ReweightedClassifier.html")
+    listed = {anchor.rsplit(".", 1)[-1] for anchor in page.anchors if ".ReweightedClassifier." in anchor}
+    assert listed >= {"fit", "partial_fit", "predict", "predict_proba", "decision_function", "history_frame"}
+    assert not listed & {"set_fit_request", "notify", "run_single_epoch"}

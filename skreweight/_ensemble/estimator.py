@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
 
-from skreweight._ensemble import table
+from skreweight._ensemble import chosen, table
 from skreweight._ensemble.decision import OutOfFold, check_decision, offsets_for
 from skreweight._ensemble.encoding import Encoding
 from skreweight._ensemble.folds import splits, stratified_folds
 from skreweight._ensemble.kinds import Kind, stacked_weights
 from skreweight._ensemble.mixture import learned
+from skreweight._ensemble.parameters import ParametersOfEstimators, kinds_in
 from skreweight._ensemble.probabilities import FloatArray, log_of
 from skreweight._ensemble.progress import MembersProgress
+from skreweight._ensemble.rows import Table
 from skreweight._net.criterion import class_weight_vector
 from skreweight._rows.carve import check_given_codes, shown
 from skreweight._rows.check import encode, labels_of
 from skreweight._rows.prepare import sorted_classes
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What `fit` was given, checked: encoded rows, labels, weights without and with class weights."""
-
-    x: Any
-    codes: NDArray[np.int64]
-    sample_weights: FloatArray
-    weights: FloatArray
-    validation: tuple[Any, NDArray[np.int64]] | None
-
-
-class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
+class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
     """Many networks that each hold out other rows: the best answer on a table, from the table as it comes.
 
     The rows are dealt out to ``n_folds`` stratified folds. For every fold, members are trained on the other folds
@@ -53,8 +43,11 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    estimator : None, default=None
-        None: the recipe.
+    estimator : ReweightedClassifier, list of them, or None, default=None
+        Kinds of members, trained on encoded rows; their parameters are set as ``estimator__<name>``, in a list as
+        ``estimator__0__<name>``. Weightings that learn from validation rows learn from one half of the member's
+        fold; the other half stops the member (the epoch with the smallest loss is kept) and gives the out-of-fold
+        probabilities. ``random_state`` of the estimators is not looked at. None: the recipe.
     n_folds : int, default=5
     n_repeats : int, default=1
         How often the rows are dealt out anew; each round has members of its own.
@@ -88,7 +81,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
     estimators_ : list of ReweightedClassifier
         The fitted members, kind by kind, round by round, fold by fold; they take encoded rows (`encoded`).
     member_kinds_ : ndarray of shape (members,)
-        ``"natural"`` or ``"balanced"``.
+        ``"natural"`` or ``"balanced"``, or the name of the estimator's weighting.
     folds_ : ndarray of shape (n_repeats, n_rows)
         The fold of each row in each round; −1 for rows of weight 0.
     oof_proba_ : ndarray of shape (n_rows, n_classes)
@@ -127,7 +120,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "estimator": [None],
+        "estimator": [HasMethods(["fit", "predict_proba"]), list, None],
         "n_folds": [Interval(Integral, 2, None, closed="left")],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "decision": "no_validation",
@@ -182,8 +175,8 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
         sample_weight : array-like of shape (n_rows,) or None, default=None
             How many times each row counts; a row of weight 0 is left out.
         X_val, y_val : array-like of shape (m, n_features) and (m,), or None
-            Validation rows, encoded like X. All members are stopped where they are best on these instead of
-            the rows they held out.
+            Validation rows, encoded like X. The recipe's members are stopped where they are best on these
+            instead of the rows they held out; weightings of estimators learn from them.
 
         Returns
         -------
@@ -195,7 +188,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
             For parameters or data that cannot be used.
         """
         self._validate_params()
-        encoding = Encoding(self.encoder, scaled=True)
+        encoding = Encoding(self.encoder, scaled=self.estimator is None)
         checked = encoding.check(X, self, reset=True)
         labels = labels_of(X, y)
         check_consistent_length(checked, labels)
@@ -222,7 +215,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
         sample_weight: Any,
         X_val: Any,
         y_val: Any,
-    ) -> _Rows:
+    ) -> Table:
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val must be given together: pass both, or neither.")
         own = _check_sample_weight(sample_weight, codes, dtype=np.float64, ensure_non_negative=True)
@@ -235,42 +228,54 @@ class ReweightedEnsembleClassifier(ClassifierMixin, BaseEstimator):
         weights = own
         if self.class_weight is not None:
             weights = own * class_weight_vector(self.class_weight, counts, classes).numpy()[codes]
-        validation = None
+        pair = None
         if X_val is not None:
             val_codes = encode(labels_of(X_val, y_val), classes, "y_val")
             check_given_codes(val_codes, classes)
-            validation = (encoding.transform(encoding.check(X_val, self)), val_codes)
-            check_consistent_length(*validation)
-        return _Rows(x, codes, own, weights, validation)
+            pair = (encoding.transform(encoding.check(X_val, self)), val_codes)
+            check_consistent_length(*pair)
+        return Table(x, codes, own, weights, pair)
 
     def _trained(
         self,
         encoding: Encoding,
-        rows: _Rows,
+        rows: Table,
         folds: NDArray[np.int64],
         classes: NDArray[Any],
         random_state: np.random.RandomState,
     ) -> list[Kind]:
         progress = MembersProgress(self.verbose)
+        members = splits(folds, rows.codes, self.n_folds)
         try:
-            kinds = table.train(
-                table.Table(rows.x, rows.codes, rows.weights, classes, rows.validation),
-                splits(folds, rows.codes, self.n_folds),
-                n_numeric=encoding.n_numeric,
-                n_steps=self.n_steps,
-                device=self.device,
-                random_state=random_state,
-                progress=progress,
-            )
+            if self.estimator is not None:
+                kinds = chosen.train(
+                    kinds_in(self.estimator),
+                    rows,
+                    members,
+                    classes,
+                    random_state=random_state,
+                    progress=progress,
+                )
+            else:
+                kinds = table.train(
+                    rows,
+                    members,
+                    classes,
+                    n_numeric=encoding.n_numeric,
+                    n_steps=self.n_steps,
+                    device=self.device,
+                    random_state=random_state,
+                    progress=progress,
+                )
         finally:
             progress.close()
         if progress.was_interrupted:
             warnings.warn(
-                "Training was interrupted: the members are as good as they were by then.", stacklevel=3
+                "Training was interrupted: the ensemble holds what was trained by then.", stacklevel=3
             )
         return kinds
 
-    def _learn_of_members(self, kinds: list[Kind], rows: _Rows) -> None:
+    def _learn_of_members(self, kinds: list[Kind], rows: Table) -> None:
         """Learn from the members' held-out rows what is made of their probabilities."""
         n_classes = len(self.classes_)
         self.estimators_ = [net for kind in kinds for net in kind.estimators]

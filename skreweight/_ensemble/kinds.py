@@ -74,6 +74,11 @@ def balanced_weights(codes: IntArray, weights: FloatArray) -> FloatArray:
     return shares * len(codes) / np.count_nonzero(sums)
 
 
+def judging_weights(codes: IntArray, weights: FloatArray, *, balanced: bool) -> FloatArray:
+    """Return how much each held-out row counts where a member is judged."""
+    return balanced_weights(codes, weights) if balanced else weights
+
+
 def stacked_weights(kinds: Sequence[Kind]) -> NDArray[np.float64]:
     """Return the example weights of all members, kind by kind, (members, n_rows)."""
     return np.concatenate([kind.example_weights for kind in kinds])

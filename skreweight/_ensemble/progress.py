@@ -39,6 +39,11 @@ class MembersProgress(MembersListener):
         if self._verbose > 0:
             self._bar = _new_bar(n_epochs, what)
 
+    def say(self, what: str) -> None:
+        """Print a line, if there is one to print and the user wants to hear of it."""
+        if what and self._verbose > 0:
+            print(what)
+
     def advance(self) -> None:
         """An epoch is behind."""
         if self._bar is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -14,12 +13,14 @@ from torch import Tensor, nn
 
 from skreweight._classifier import ReweightedClassifier
 from skreweight._ensemble import recipe
-from skreweight._ensemble.folds import IntArray, Split
-from skreweight._ensemble.kinds import Kind, balanced_weights
+from skreweight._ensemble.folds import Split
+from skreweight._ensemble.kinds import Kind, balanced_weights, judging_weights
 from skreweight._ensemble.probabilities import FloatArray
 from skreweight._ensemble.progress import MembersProgress
+from skreweight._ensemble.rows import Table
 from skreweight._net.predict import class_codes
 from skreweight._pack import optimizer as optimizers
+from skreweight._pack.rows import judged_rows
 from skreweight._rows.check import Columns
 from skreweight._rows.place import Judged, Rows
 from skreweight._rows.prepare import Learned
@@ -35,31 +36,10 @@ from skreweight.core.model import Model
 from skreweight.weighting import NoWeighting
 
 
-@dataclass(frozen=True)
-class Table:
-    """Encoded rows with all that is known of them.
-
-    Attributes
-    ----------
-    x : ndarray of shape (n_rows, n_columns)
-    codes : ndarray of shape (n_rows,)
-    weights : ndarray of shape (n_rows,)
-        Of the rows, class weights included.
-    labels : ndarray of shape (C,)
-    validation : tuple of ndarray or None
-        Encoded rows and codes on which members are judged instead of their own held-out ones.
-    """
-
-    x: NDArray[np.float32]
-    codes: IntArray
-    weights: FloatArray
-    labels: NDArray[Any]
-    validation: tuple[NDArray[np.float32], IntArray] | None = None
-
-
 def train(
     table: Table,
     splits: Sequence[Split],
+    labels: NDArray[Any],
     *,
     n_numeric: int,
     n_steps: int | None,
@@ -73,6 +53,7 @@ def train(
     ----------
     table : Table
     splits : sequence of Split
+    labels : ndarray of shape (C,)
     n_numeric : int
         Columns that are embedded.
     n_steps : int or None
@@ -92,12 +73,12 @@ def train(
     n_steps = recipe.n_steps_for(n_rows) if n_steps is None else n_steps
     n_looks = min(recipe.N_LOOKS, n_steps)
     n_batches = -(-n_steps // n_looks)
-    n_rarest = np.bincount(table.codes, table.weights > 0, minlength=len(table.labels)).min()
+    n_rarest = np.bincount(table.codes, table.weights > 0, minlength=len(labels)).min()
     both = [(name, split) for name in recipe.KINDS for split in splits]
     seeds = random_state.randint(np.iinfo(np.int32).max, size=len(both)).tolist()
     nets = [recipe.network(n_numeric, n_rarest, seed, device, -(-n_steps // n_batches)) for seed in seeds]
     for net, (_, split) in zip(nets, both, strict=True):
-        _begin(net, table, split)
+        _begin(net, table, labels, split)
     model = Model(*[net.module_ for net in nets], stacked=True)
     optimizer = optimizers.packed(nets[0].optimizer_, nets[0].module_, model)
     weights = _row_weights(table, both)
@@ -113,7 +94,6 @@ def train(
         NoWeighting(),
         ExampleLoss([net.criterion_ for net in nets]),
         keep_best="epoch",
-        keep_best_by="loss",
         learning_rate=Schedule(optimizer, recipe.coslog4),
     )
     plan = Plan(
@@ -122,7 +102,7 @@ def train(
         [stage],
         ExampleLoss(nn.CrossEntropyLoss(reduction="none")),
         codes_of=class_codes,
-        labels=table.labels,
+        labels=labels,
         batches={"batch_sampler": streams},
         trusts_products=True,
     )
@@ -136,14 +116,14 @@ def train(
     return _given_back(both, nets, model, state, _example_weights(table, both, shown))
 
 
-def _begin(net: ReweightedClassifier, table: Table, split: Split) -> None:
+def _begin(net: ReweightedClassifier, table: Table, labels: NDArray[Any], split: Split) -> None:
     """Do what a fit of the member on its own does before it trains."""
     counts = np.bincount(
-        table.codes[split.train], table.weights[split.train], minlength=len(table.labels)
+        table.codes[split.train], table.weights[split.train], minlength=table.n_classes
     ).astype(np.float64)
     net._check_parameters()
     net.progress_ = net._new_state()
-    net._learn(Learned(table.labels, Columns(table.x.shape[1]), counts, split.held))
+    net._learn(Learned(labels, Columns(table.x.shape[1]), counts, split.held))
     net._initialize_components()
 
 
@@ -174,7 +154,7 @@ def _rows(
     table: Table, both: Sequence[tuple[str, Split]], weights: FloatArray | None, device: torch.device
 ) -> Rows:
     x, codes = torch.from_numpy(table.x).to(device), torch.from_numpy(table.codes).to(device)
-    counts = [np.bincount(table.codes[s.train], minlength=len(table.labels)) for _, s in both]
+    counts = [np.bincount(table.codes[s.train], minlength=table.n_classes) for _, s in both]
     return Rows(
         x=x,
         targets=codes,
@@ -193,21 +173,20 @@ def _judged(table: Table, both: Sequence[tuple[str, Split]], x: Tensor, codes: T
     """The rows that stop each member: its own held-out ones, or validation rows that are the same for all."""
     if table.validation is not None:
         x_val, val_codes = table.validation
-        shares = np.bincount(table.codes, table.weights, minlength=len(table.labels))
-        counts = np.bincount(val_codes, minlength=len(table.labels))
+        shares = np.bincount(table.codes, table.weights, minlength=table.n_classes)
+        counts = np.bincount(val_codes, minlength=table.n_classes)
         factors = {"natural": shares / np.maximum(counts, 1), "balanced": 1 / np.maximum(counts, 1)}
         judging = np.stack([factors[name][val_codes] for name, _ in both])
         own_x = torch.from_numpy(x_val).to(x.device).expand(len(both), *x_val.shape)
         own_codes = torch.from_numpy(val_codes).to(x.device).expand(len(both), -1)
         return Judged(own_x, own_codes, torch.from_numpy(judging).float().to(x.device))
-    n_most = max(len(split.held) for _, split in both)
-    rows, judging = np.zeros((len(both), n_most), dtype=np.int64), np.zeros((len(both), n_most))
-    for k, (name, split) in enumerate(both):
-        own, n_held = table.weights[split.held], len(split.held)
-        rows[k, :n_held] = split.held
-        judging[k, :n_held] = own if name == "natural" else balanced_weights(table.codes[split.held], own)
-    where = torch.from_numpy(rows).to(x.device)
-    return Judged(x[where], codes[where], torch.from_numpy(judging).float().to(x.device))
+    own = [
+        (held, judging_weights(table.codes[held], table.weights[held], balanced=name == "balanced"))
+        for name, held in ((name, split.held) for name, split in both)
+    ]
+    judged = judged_rows(own, x, codes)
+    assert judged is not None
+    return judged
 
 
 def _run(run: Run, net: ReweightedClassifier, n_epochs: int) -> None:
@@ -216,10 +195,11 @@ def _run(run: Run, net: ReweightedClassifier, n_epochs: int) -> None:
     assert isinstance(guard, MembersGuard)
     with suppress(NonFiniteError):  # every member has failed
         run.train(n_epochs)
-    if bool((guard.failed > 0).any()):
-        error = NonFiniteError(int(guard.failed.max()))
-        error.explain(len(net.history), 0.0, net.lr)
-        raise error
+    for epoch, batch in guard.failed.tolist():
+        if batch:
+            error = NonFiniteError(batch)
+            error.explain(epoch, 0.0, net.lr)
+            raise error
 
 
 def _example_weights(table: Table, both: Sequence[tuple[str, Split]], scaled: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from skreweight._classifier import ReweightedClassifier
-from skreweight._composition import begun, plan_of
+from skreweight._composition import begun, plan_of, train
 from skreweight._net.criterion import class_weight_vector
 from skreweight._net.predict import class_codes
 from skreweight._pack import optimizer as optimizers
@@ -23,7 +23,7 @@ from skreweight._pack.listener import MembersListener
 from skreweight._pack.rows import Member, on_device, pack_rows
 from skreweight._pack.suited import agreement, why_alone, why_module_alone
 from skreweight._rows.check import encode, labels_of, rows_of
-from skreweight._rows.place import Rows, cast_by_batch
+from skreweight._rows.place import Labelled, Rows, cast_by_batch
 from skreweight._training.guard import NonFiniteError
 from skreweight._training.members_guard import MembersGuard
 from skreweight._training.run import Run
@@ -65,6 +65,7 @@ def fit_together(
     sample_weight: Any = None,
     X_val: Any = None,
     y_val: Any = None,
+    judged: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]] | None = None,
     max_members: int | None = None,
     on_epoch: Callable[[], None] | None = None,
 ) -> Fits:
@@ -80,6 +81,9 @@ def fit_together(
     sample_weight : array-like of shape (N,) or None, default=None
     X_val, y_val : array-like or None, default=None
         Validation rows, the same for all.
+    judged : sequence of (ndarray, ndarray) or None, default=None
+        Rows of X on which each estimator is judged instead of its validation rows, by the loss alone, and how much
+        each of them counts.
     max_members : int or None, default=None
         The most networks that are trained at once; None: all.
     on_epoch : callable () or None, default=None
@@ -99,7 +103,9 @@ def fit_together(
                 given = begun(net, *_some(data, own))
                 reason = why_module_alone(net.module_)
                 if reason is None:
-                    member = Member(net, given, np.asarray(own), number)
+                    member = Member(
+                        net, given, np.asarray(own), number, None if judged is None else judged[number]
+                    )
                     groups.setdefault((agreement(net), member.sizes), []).append(member)
         if reason is not None:
             fits.alone.setdefault(reason, []).append(number)
@@ -114,7 +120,8 @@ def fit_together(
     for number in sorted(k for numbers in fits.alone.values() for k in numbers):
         with _noted(fits, number):
             X_own, y_own, weights, *pair = _some(data, rows[number])
-            nets[number].fit(X_own, y_own, weights, X_val=pair[0], y_val=pair[1])
+            own_judged = None if judged is None else _labelled(nets[number], X, y, *judged[number])
+            train(nets[number], X_own, y_own, weights, *pair, goes_on=False, learns=True, judged=own_judged)
     return fits
 
 
@@ -122,6 +129,16 @@ def _some(data: tuple[Any, ...], rows: NDArray[np.int64]) -> tuple[Any, ...]:
     X, y, sample_weight, X_val, y_val = data
     weights = None if sample_weight is None else _safe_indexing(sample_weight, rows)
     return _safe_indexing(X, rows), _safe_indexing(y, rows), weights, X_val, y_val
+
+
+def _labelled(
+    net: ReweightedClassifier, X: Any, y: Any, rows: NDArray[np.int64], weights: NDArray[np.float64]
+) -> Labelled:
+    features, _ = rows_of(
+        _safe_indexing(X, rows), None, owner=type(net).__name__, allow_nd=net.module is not None
+    )
+    labels = labels_of(X, y)
+    return Labelled(features, encode(labels[rows], np.unique(labels)), weights)
 
 
 def _features(X: Any, member: Member) -> Tensor | None:

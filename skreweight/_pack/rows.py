@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skreweight._classifier import ReweightedClassifier
 from skreweight._rows.check import cast_like
-from skreweight._rows.place import Given, Rows, placed
+from skreweight._rows.place import Given, Judged, Rows, placed
 from skreweight.core.rows import take_rows
 
 
@@ -30,12 +30,15 @@ class Member:
         Numbers in the pack's X of the rows it was given.
     number : int
         Its place among all estimators.
+    judged : tuple of ndarray or None
+        Rows of the pack's X on which it is judged instead of its validation rows, and how much each counts.
     """
 
     net: ReweightedClassifier
     given: Given
     rows: NDArray[np.int64]
     number: int
+    judged: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
 
     @property
     def trained(self) -> NDArray[np.int64]:
@@ -95,7 +98,30 @@ def pack_rows(members: Sequence[Member], X: Tensor, codes: Tensor) -> Rows:
         n_given=len(codes),
         device=device,
         dtype=dtype,
+        judged=judged_rows([m.judged for m in members if m.judged is not None], X, codes),
     )
+
+
+def judged_rows(
+    judged: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]], X: Tensor, codes: Tensor
+) -> Judged | None:
+    """Return what members are judged on, filled up with rows of weight 0 where they have fewer than others.
+
+    Parameters
+    ----------
+    judged : sequence of K pairs of ndarray
+        Row numbers and weights; empty: None is returned.
+    X, codes : torch.Tensor
+        All rows, on the device.
+    """
+    if not judged:
+        return None
+    shape = (len(judged), max(len(rows) for rows, _ in judged))
+    numbers, counts = np.zeros(shape, dtype=np.int64), np.zeros(shape)
+    for k, (rows, weights) in enumerate(judged):
+        numbers[k, : len(rows)], counts[k, : len(rows)] = rows, weights
+    where = torch.from_numpy(numbers).to(X.device)
+    return Judged(take_rows(X, where), take_rows(codes, where), torch.from_numpy(counts).to(X))
 
 
 def _multiplicity(

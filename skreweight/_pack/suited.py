@@ -12,7 +12,7 @@ from skreweight._classifier import ReweightedClassifier
 from skreweight._rows.check import is_dataset
 
 #: Parameters that members may set each for itself: what they do is learned member by member.
-OF_EACH = {"random_state", "verbose"}
+OF_EACH = {"random_state", "verbose", "validation_data"}
 #: Optimisers whose steps are taken entry by entry, so that a stack of parameters is stepped as each would be.
 ELEMENTWISE = (
     torch.optim.SGD,

@@ -82,8 +82,8 @@ class Rows:
     n_given : int
         Rows of X as passed to fit.
     judged : Judged or None
-        What parameters are judged on, where that is not the validation rows: a method that learns from those
-        would be judged on what it has learned.
+        What parameters are judged on, by the loss alone, where that is not the validation rows: a method that
+        learns from those would be judged on what it has learned.
     device, dtype : of the module's parameters
     cast_batches : bool
         Whether rows held in memory must be cast batch by batch.
@@ -210,6 +210,8 @@ class Given:
         Whether validation rows are training rows too.
     class_counts : ndarray of shape (C,)
         (Weighted) number of training rows of each class.
+    judged : Labelled or None
+        What parameters are judged on instead of the validation rows.
     """
 
     labelled: Labelled
@@ -217,6 +219,7 @@ class Given:
     validation: Labelled | None
     train_on_validation: bool
     class_counts: NDArray[np.float64]
+    judged: Labelled | None = None
 
     @property
     def trained(self) -> NDArray[np.int64]:
@@ -275,7 +278,17 @@ class Given:
             device=device,
             dtype=dtype,
             cast_batches=cast_by_batch(features, dtype),
+            judged=self._judged_on(device, dtype),
         )
+
+    def _judged_on(self, device: torch.device, dtype: torch.dtype) -> Judged | None:
+        if self.judged is None:
+            return None
+        weights = None
+        if self.judged.weights is not None:
+            weights = torch.as_tensor(self.judged.weights, dtype=dtype, device=device)
+        x = to_device(cast_like(self.judged.features, dtype), device)
+        return Judged(x, torch.from_numpy(self.judged.codes).to(device), weights)
 
 
 def _joined(features: Any, x_val: Any) -> Any:

@@ -128,7 +128,7 @@ class Run:
             guard=network.guard,
             weights=self._weights_to_note(stage),
             judge=self._judge if self.rows.judged is not None or self.rows.validation is not None else None,
-            keep_if_best=lambda judgement: self._keep_if_best(judgement, by=stage.keep_best_by),
+            keep_if_best=self._keep_if_best,
             diagnose=None if noted is None else lambda: self._diagnose(stage, noted),
             set_learning_rate=stage.learning_rate,
             done_before=(self.state.epochs_done - stage_begins) / max(1, stage.n_epochs),
@@ -216,8 +216,10 @@ class Run:
             rows = Judged(*self._validation_rows())
         return judged(self._network.evaluation, rows, plan.plain_loss, plan.codes_of)
 
-    def _keep_if_best(self, judgement: Judgement, *, by: str) -> None:
-        accuracy = judgement.accuracy if by == "accuracy" else torch.zeros_like(judgement.accuracy)
+    def _keep_if_best(self, judgement: Judgement) -> None:
+        accuracy = judgement.accuracy
+        if self.rows.judged is not None:
+            accuracy = torch.zeros_like(accuracy)
         self.state.best.update(self._plan.model, accuracy, judgement.loss)
 
     def _diagnose(self, stage: Stage, noted: dict[str, list[Tensor]]) -> dict[str, Figure]:

@@ -36,8 +36,6 @@ class Stage:
         Whether it begins with a new optimiser.
     keep_best : {"epoch", "step"} or None
         How often the parameters are compared with the best ones on the validation rows; None: never.
-    keep_best_by : {"accuracy", "loss"}
-        What they are compared by: accuracy, ties broken by the loss, or the loss alone.
     learning_rate : Schedule or None
         Sets the learning rates before each step; None: they are left as they are.
     """
@@ -49,7 +47,6 @@ class Stage:
     rows: Literal["training", "validation"] = "training"
     fresh_optimizer: bool = False
     keep_best: Literal["epoch", "step"] | None = None
-    keep_best_by: Literal["accuracy", "loss"] = "accuracy"
     learning_rate: Schedule | None = None
 
 

@@ -21,12 +21,15 @@ ifneq ($(wildcard ../shared/data),)
 export SKREWEIGHT_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help install demo test test-slow test-lower lint format bench docs clean
+.PHONY: help install demo demo-weightings test test-slow test-lower lint format bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(STAMP) ## every weighting on the APS failure data, in a table and a figure
+demo: $(STAMP) ## the APS failure data in one line, beside trees: a table and a figure
+	$(BIN)/python examples/table_in_one_line.py
+
+demo-weightings: $(STAMP) ## every weighting on the APS failure data, in a table and a figure
 	$(BIN)/python examples/aps_failure.py
 
 test: lint ## style, types, doctests and all tests but the slow ones

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from skreweight._net.outputs import FirstOutputs
 from skreweight._net.predict import logits_of, not_finite
 from skreweight._net.predicting import PREDICTION_ROWS
 from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
-from skreweight._rows.place import Given, Rows
+from skreweight._rows.place import Given, Labelled, Rows
 from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes
 from skreweight._training.guard import NonFiniteError
 from skreweight._training.run import Run
@@ -46,6 +47,7 @@ def train(
     learns: bool,
     classes: Any = None,
     every_class: bool = True,
+    judged: Labelled | None = None,
 ) -> None:
     """Train the epochs that are left of both stages, or all of them.
 
@@ -62,9 +64,12 @@ def train(
         All labels, where they are learned and y may lack some.
     every_class : bool, default=True
         Whether every class must have a row to train on.
+    judged : Labelled or None, default=None
+        Rows on which parameters are judged instead of the validation rows, by the loss alone.
     """
     with _undone_on_error(net):
         given = begun(net, *data, goes_on=goes_on, learns=learns, classes=classes, every_class=every_class)
+        given = replace(given, judged=judged)
         rows = given.on(torch.device(net.device), net._floating_dtype())
         if not goes_on:
             _run(net, given, rows, *data[:2])

@@ -21,11 +21,38 @@ def assignments(code):
 
 
 def test_quickstart_is_the_example_of_the_readme():
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL).group(1)
-    readme = assignments(block)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    readme = assignments(next(block for block in blocks if "GridSearchCV" in block))
     quickstart = assignments((ROOT / "examples" / "quickstart.py").read_text("utf-8"))
     assert set(readme) == {"clf", "grid"}
     assert readme == {name: quickstart[name] for name in readme}
+
+
+@pytest.mark.slow
+def test_the_first_example_of_the_readme_runs():
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL).group(1)
+    done: dict = {}
+    exec(block, done)
+    assert done["clf"].oof_proba_.shape == (len(done["y"]), 2)
+
+
+@pytest.mark.slow
+def test_table_in_one_line_runs_without_the_data(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import table_in_one_line
+
+    def no_data(*args, **kwargs):
+        raise OSError("no file and no network")
+
+    monkeypatch.setattr(table_in_one_line, "fetch_aps_failure", no_data)
+    figure = tmp_path / "figure.png"
+    monkeypatch.setattr(sys, "argv", ["table_in_one_line.py", "--out", str(figure)])
+    table_in_one_line.main()
+    printed = capsys.readouterr().out
+    assert "No APS data: no file and no network" in printed
+    assert str(figure) in printed and figure.read_bytes().startswith(b"\x89PNG")
+    for label in ("ensemble", "boosted trees, balanced", "balanced forest"):
+        assert label in printed
 
 
 @pytest.mark.slow

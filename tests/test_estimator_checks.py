@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skreweight import ReweightedClassifier
+from skreweight import ReweightedClassifier, ReweightedEnsembleClassifier
 from skreweight.weighting import WEIGHTINGS, Hu
 
 #: The one table of checks that are expected to fail; docs/scikit_learn.md shows it to users.
@@ -49,6 +49,26 @@ def _expected(estimator: Any) -> dict[str, str]:
     expected_failed_checks=_expected,
 )
 def test_check_estimator(estimator: ReweightedClassifier, check: Any) -> None:
+    check(estimator)
+
+
+def _expected_of_ensemble(estimator: Any) -> dict[str, str]:
+    return {k: v for k, v in EXPECTED_FAILURES.items() if k != "check_no_attributes_set_in_init"}
+
+
+@parametrize_with_checks(
+    [ReweightedEnsembleClassifier(n_steps=60, n_folds=3)], expected_failed_checks=_expected_of_ensemble
+)
+def test_check_ensemble(estimator: ReweightedEnsembleClassifier, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [ReweightedEnsembleClassifier(), ReweightedEnsembleClassifier(n_steps=60, encoder=None)],
+    expected_failed_checks=_expected_of_ensemble,
+)
+def test_check_other_ensembles(estimator: ReweightedEnsembleClassifier, check: Any) -> None:
     check(estimator)
 
 

@@ -1,4 +1,7 @@
-"""``python -m benchmarks.paper_tables TABLE --seeds 5 --data DIR --out DIR [--grid quick|paper] [--jobs N]``."""
+"""``python -m benchmarks.paper_tables TABLE --seeds 5 --data DIR --out DIR [--grid quick|paper] [--jobs N]``.
+
+``python -m benchmarks.paper_tables tables`` is the ensemble beside its rivals on whole tables (`benchmarks.tables`).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,14 @@ from pathlib import Path
 from benchmarks.paper_tables.report import write_report
 from benchmarks.paper_tables.runner import planned, run
 from benchmarks.paper_tables.tables import TABLES
+from benchmarks.tables.runner import main as whole_tables
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Run a table, or what is missing of it, and write its report; return the path of the Markdown file."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["tables"]:
+        return whole_tables(arguments[1:])
     options = _parser().parse_args(arguments)
     table = TABLES[options.table]
     tasks = _some_of(options.tasks, list(table.tasks), "task")

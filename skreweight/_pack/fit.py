@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import _safe_indexing
 from torch import Tensor
 
 from skreweight._classifier import ReweightedClassifier
-from skreweight._composition import begun
+from skreweight._composition import begun, train
 from skreweight._pack.memory import Budget
 from skreweight._pack.pack import Pack
-from skreweight._pack.rows import Member, on_device
+from skreweight._pack.rows import JudgedOn, Member, on_device
 from skreweight._pack.suited import FAILURES, agreement, same_stage_two, why_alone, why_module_alone
 from skreweight._pack.tables import Table
 from skreweight._rows.check import encode, labels_of, rows_of
-from skreweight._rows.place import cast_by_batch
+from skreweight._rows.place import Labelled, cast_by_batch
 
 
 @dataclass
@@ -54,6 +55,7 @@ def fit_together(
     sample_weight: Any = None,
     X_val: Any = None,
     y_val: Any = None,
+    judged: Sequence[JudgedOn] | None = None,
     max_members: int | None = None,
     on_epoch: Callable[[], None] | None = None,
 ) -> Fits:
@@ -69,6 +71,9 @@ def fit_together(
     sample_weight : array-like of shape (N,) or None, default=None
     X_val, y_val : array-like or None, default=None
         Validation rows, the same for all.
+    judged : sequence of (ndarray, ndarray) or None, default=None
+        Rows of X on which each estimator is judged instead of its validation rows, by the loss alone, and how much
+        each of them counts.
     max_members : int or None, default=None
         The most networks that are trained at once; None: all.
     on_epoch : callable () or None, default=None
@@ -80,7 +85,13 @@ def fit_together(
     """
     tables = [Table(X, y, sample_weight, X_val, y_val)]
     return fit_on_tables(
-        nets, tables, [0] * len(nets), rows, budget=Budget(max_members=max_members), on_epoch=on_epoch
+        nets,
+        tables,
+        [0] * len(nets),
+        rows,
+        judged=judged,
+        budget=Budget(max_members=max_members),
+        on_epoch=on_epoch,
     )
 
 
@@ -90,6 +101,7 @@ def fit_on_tables(
     of: Sequence[int],
     rows: Sequence[NDArray[np.int64] | None],
     *,
+    judged: Sequence[JudgedOn] | None = None,
     budget: Budget | None = None,
     on_epoch: Callable[[], None] | None = None,
 ) -> Fits:
@@ -104,6 +116,8 @@ def fit_on_tables(
         Which of the tables each is fitted on.
     rows : sequence of ndarray or None
         Which rows of that; None: all.
+    judged : sequence of (ndarray, ndarray) or None, default=None
+        Rows of the table on which each is judged instead of its validation rows, and how much each of them counts.
     budget : Budget or None, default=None
         How many networks are trained at once; None: as many as there are.
     on_epoch : callable () or None, default=None
@@ -114,7 +128,7 @@ def fit_on_tables(
     Fits
     """
     fits = Fits([None] * len(nets))
-    groups = _groups(nets, tables, of, rows, fits)
+    groups = _groups(nets, tables, of, rows, judged, fits)
     placed = _Placed(tables)
     for members in groups:
         reason = "no other agrees with it" if len(members) == 1 else placed.why_not(members)
@@ -128,8 +142,9 @@ def fit_on_tables(
     for number in sorted(k for numbers in fits.alone.values() for k in numbers):
         fits.errors[number] = None  # of a pack that failed half-way
         with _noted(fits, number):
-            X, y, weights, X_val, y_val = tables[of[number]].some(rows[number])
-            nets[number].fit(X, y, weights, X_val=X_val, y_val=y_val)
+            table = tables[of[number]]
+            own = None if judged is None else _labelled(nets[number], table, *judged[number])
+            train(nets[number], *table.some(rows[number]), goes_on=False, learns=True, judged=own)
     return fits
 
 
@@ -138,6 +153,7 @@ def _groups(
     tables: Sequence[Table],
     of: Sequence[int],
     rows: Sequence[NDArray[np.int64] | None],
+    judged: Sequence[JudgedOn] | None,
     fits: Fits,
 ) -> list[list[Member]]:
     """Begin every fit that can be part of a pack, and put those together that agree."""
@@ -157,7 +173,8 @@ def _groups(
                     all_of_it = np.arange(len(given.labelled)) if own is None else np.asarray(own)
                     # The rows are those of the table: K members must not hold K copies.
                     given = replace(given, labelled=replace(given.labelled, features=None))
-                    member = Member(net, given, all_of_it, number, table)
+                    judged_on = None if judged is None else judged[number]
+                    member = Member(net, given, all_of_it, number, table, judged_on)
                     groups.setdefault((agreement(net), member.sizes), []).append(member)
         if reason is not None:
             fits.alone.setdefault(reason, []).append(number)
@@ -200,12 +217,23 @@ class _Placed:
             first[member.table] = n_rows
             n_rows += len(codes[-1])
         x = features[0] if len(features) == 1 else torch.cat(features)
-        moved = [replace(m, rows=m.rows + first[m.table]) for m in members]
+        moved = [m.moved_by(first[m.table]) for m in members]
         return moved, x, torch.from_numpy(np.concatenate(codes)).to(x.device)
 
 
 def _one_of_each_table(members: list[Member]) -> list[Member]:
     return list({m.table: m for m in reversed(members)}.values())[::-1]
+
+
+def _labelled(
+    net: ReweightedClassifier, table: Table, rows: NDArray[np.int64], weights: NDArray[np.float64]
+) -> Labelled:
+    """Rows of a table that a network by itself is judged on."""
+    features, _ = rows_of(
+        _safe_indexing(table.X, rows), None, owner=type(net).__name__, allow_nd=net.module is not None
+    )
+    labels = labels_of(table.X, table.y)
+    return Labelled(features, encode(labels[rows], np.unique(labels)), weights)
 
 
 @contextmanager

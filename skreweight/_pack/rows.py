@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,11 @@ from torch import Tensor
 from skreweight._classifier import ReweightedClassifier
 from skreweight._pack.rates import rates_of
 from skreweight._rows.check import cast_like
-from skreweight._rows.place import Given, Rows, placed
+from skreweight._rows.place import Given, Judged, Rows, placed
 from skreweight.core.rows import take_rows
+
+#: Row numbers, and how much each row counts.
+JudgedOn = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Member:
         Its place among all estimators.
     table : int, default=0
         Which of the tables its rows are of.
+    judged : tuple of ndarray or None, default=None
+        Rows of the pack's X on which it is judged instead of its validation rows, and how much each counts.
     """
 
     net: ReweightedClassifier
@@ -40,6 +45,12 @@ class Member:
     rows: NDArray[np.int64]
     number: int
     table: int = 0
+    judged: JudgedOn | None = None
+
+    def moved_by(self, first: int) -> Member:
+        """Return the member in an X before whose rows as many others stand."""
+        judged = None if self.judged is None else (self.judged[0] + first, self.judged[1])
+        return replace(self, rows=self.rows + first, judged=judged)
 
     @property
     def trained(self) -> NDArray[np.int64]:
@@ -105,7 +116,30 @@ def pack_rows(members: Sequence[Member], X: Tensor, codes: Tensor) -> Rows:
         n_given=len(codes),
         device=device,
         dtype=dtype,
+        judged=judged_rows([m.judged for m in members if m.judged is not None], X, codes),
     )
+
+
+def judged_rows(
+    judged: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]], X: Tensor, codes: Tensor
+) -> Judged | None:
+    """Return what members are judged on, filled up with rows of weight 0 where they have fewer than others.
+
+    Parameters
+    ----------
+    judged : sequence of K pairs of ndarray
+        Row numbers and weights; empty: None is returned.
+    X, codes : torch.Tensor
+        All rows, on the device.
+    """
+    if not judged:
+        return None
+    shape = (len(judged), max(len(rows) for rows, _ in judged))
+    numbers, counts = np.zeros(shape, dtype=np.int64), np.zeros(shape)
+    for k, (rows, weights) in enumerate(judged):
+        numbers[k, : len(rows)], counts[k, : len(rows)] = rows, weights
+    where = torch.from_numpy(numbers).to(X.device)
+    return Judged(take_rows(X, where), take_rows(codes, where), torch.from_numpy(counts).to(X))
 
 
 def _multiplicity(

@@ -15,7 +15,7 @@ from skreweight._rows.check import is_dataset
 from skreweight.weighting import Weighting
 
 #: Parameters that members may set each for itself: what they do is learned member by member.
-OF_EACH = {"random_state", "verbose"}
+OF_EACH = {"random_state", "verbose", "validation_data"}
 #: Parameters of the optimiser that they may, where `may_differ` says so.
 RATES = {"lr", "optimizer__weight_decay"}
 #: Parameters that stage 1 knows nothing of.

@@ -45,8 +45,8 @@ class TensorBatches:
     drop_last : bool, default=False
         Leave out a last batch that is short.
     batch_sampler : iterable of index arrays or None, default=None
-        Positions among the training rows, batch by batch, iterated anew in each epoch, the same for all
-        members; replaces the three parameters above.
+        Positions among the training rows, batch by batch, iterated anew in each epoch, (B,) for all members or
+        (K, B); replaces the three parameters above.
     dtype : torch.dtype or None, default=None
         What each batch is cast to where X is of another floating dtype and too large to be cast whole.
     generators : sequence of K torch.Generator or None, default=None
@@ -111,6 +111,12 @@ class TensorBatches:
             if self.dtype is not None:
                 x = x.to(self.dtype)
             yield Batch(rows, x, take_rows(self.targets, rows))
+
+    def __len__(self) -> int:
+        """Return how many batches an epoch has."""
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)  # type: ignore[arg-type]
+        return self.n_rows // self.batch_size if self.drop_last else -(-self.n_rows // self.batch_size)
 
     def _row_batches(self) -> Iterator[Tensor]:
         if self.batch_sampler is not None:

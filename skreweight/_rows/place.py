@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -52,6 +52,17 @@ class Labelled:
         return np.bincount(codes, weights, minlength=n_classes).astype(np.float64)
 
 
+class Judged(NamedTuple):
+    """Rows that networks are judged on: features (*M, m, ...), codes (*M, m), and how much each counts, (*M, m).
+
+    None for the weights: all count alike. A weight of 0 fills up a member that has fewer rows than others.
+    """
+
+    x: Any
+    targets: Tensor
+    weights: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Rows:
     """The rows of one fit on the training device; leading axes M are members: () for one network, (K,) for K.
@@ -71,6 +82,9 @@ class Rows:
         (Weighted) number of training rows of each class.
     n_given : int
         Rows of X as passed to fit.
+    judged : Judged or None
+        What parameters are judged on, by the loss alone, where that is not the validation rows: a method that
+        learns from those would be judged on what it has learned.
     device, dtype : of the module's parameters
     cast_batches : bool
         Whether rows held in memory must be cast batch by batch.
@@ -86,6 +100,7 @@ class Rows:
     device: torch.device
     dtype: torch.dtype
     cast_batches: bool = False
+    judged: Judged | None = None
 
     def batches(
         self,
@@ -237,6 +252,8 @@ class Given:
         Whether validation rows are training rows too.
     class_counts : ndarray of shape (C,)
         (Weighted) number of training rows of each class.
+    judged : Labelled or None
+        What parameters are judged on instead of the validation rows.
     """
 
     labelled: Labelled
@@ -244,6 +261,7 @@ class Given:
     validation: Labelled | None
     train_on_validation: bool
     class_counts: NDArray[np.float64]
+    judged: Labelled | None = None
 
     @property
     def trained(self) -> NDArray[np.int64]:
@@ -302,7 +320,17 @@ class Given:
             device=device,
             dtype=dtype,
             cast_batches=cast_by_batch(features, dtype),
+            judged=self._judged_on(device, dtype),
         )
+
+    def _judged_on(self, device: torch.device, dtype: torch.dtype) -> Judged | None:
+        if self.judged is None:
+            return None
+        weights = None
+        if self.judged.weights is not None:
+            weights = torch.as_tensor(self.judged.weights, dtype=dtype, device=device)
+        x = to_device(cast_like(self.judged.features, dtype), device)
+        return Judged(x, torch.from_numpy(self.judged.codes).to(device), weights)
 
 
 def _joined(features: Any, x_val: Any) -> Any:

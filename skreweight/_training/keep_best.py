@@ -8,9 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from skreweight._rows.place import Judged
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.members import over
 from skreweight.core.model import Model
+
+#: Rows of a member that are judged in one pass: a network may widen each of them a hundredfold.
+ROWS_AT_ONCE = 1024
 
 
 class Judgement(NamedTuple):
@@ -24,18 +28,25 @@ class Judgement(NamedTuple):
 @torch.no_grad()
 def judged(
     model: Model,
-    rows: tuple[Any, Tensor],
+    rows: Judged,
     loss: ExampleLoss,
     codes_of: Callable[[Tensor], Tensor],
     corrected: Callable[[Tensor], Tensor] | None = None,
 ) -> Judgement:
-    """Return what the model, in evaluation mode, makes of the validation rows: `corrected`, where that is trained."""
-    x, targets = rows
-    outputs = model(x)
+    """Return what the model makes of the rows it is judged on, in evaluation mode; of `corrected` outputs where given."""
+    x, targets, weights = rows
+    axis = model.n_lead
+    if isinstance(x, Tensor) and x.shape[axis] > ROWS_AT_ONCE:
+        outputs = torch.cat([model(part) for part in x.split(ROWS_AT_ONCE, dim=axis)], dim=axis)
+    else:
+        outputs = model(x)
     final = outputs if corrected is None else corrected(outputs)
-    mean = loss(final, targets).mean(-1, keepdim=True)
-    codes = codes_of(final.flatten(0, model.n_lead)).view(targets.shape)
-    return Judgement((codes == targets).to(mean.dtype).mean(-1, keepdim=True), mean, outputs)
+    losses = loss(final, targets)
+    hits = (codes_of(final.flatten(0, axis)).view(targets.shape) == targets).to(losses.dtype)
+    if weights is None:
+        return Judgement(hits.mean(-1, keepdim=True), losses.mean(-1, keepdim=True), outputs)
+    shares = weights / weights.sum(-1, keepdim=True)
+    return Judgement((shares * hits).sum(-1, keepdim=True), (shares * losses).sum(-1, keepdim=True), outputs)
 
 
 class BestParameters:

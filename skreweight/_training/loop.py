@@ -89,6 +89,9 @@ class Epoch:
     judge : callable () -> Judgement, or None without validation rows
     keep_if_best : callable (Judgement)
     diagnose : callable () -> figures, or None where nobody asked for them
+    set_learning_rate : callable (share of the stage that is done), or None where they are left as they are
+    done_before : float
+        The share of the stage that is done when the epoch begins.
     """
 
     stage: Stage
@@ -102,6 +105,13 @@ class Epoch:
     judge: Callable[[], Judgement] | None
     keep_if_best: Callable[[Judgement], None]
     diagnose: Callable[[], Mapping[str, Figure]] | None
+    set_learning_rate: Callable[[float], None] | None = None
+    done_before: float = 0.0
+
+    def share_done(self, n_batches: int) -> float:
+        """Return the share of the stage that is done in the middle of the step after so many of the epoch's."""
+        length: int = len(self.batches)  # type: ignore[arg-type]
+        return self.done_before + (n_batches + 0.5) / (length * self.stage.n_epochs)
 
 
 class Loop:
@@ -153,6 +163,8 @@ class Loop:
         for batch in epoch.batches:
             if tells:
                 listener.batch_begins(batch)
+            if epoch.set_learning_rate is not None:
+                epoch.set_learning_rate(epoch.share_done(n_batches))
             outcome = step(batch)
             size = batch.rows.shape[-1]
             n_batches += 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from skreweight._rows.batches import Batch
-from skreweight._rows.place import Rows
+from skreweight._rows.place import Judged, Rows
 from skreweight._rows.samplers import class_shares
 from skreweight._training.diagnostics import Figure, summarised
 from skreweight._training.freezing import chosen, freeze, needs_classifier, thaw
@@ -153,9 +153,11 @@ class Run:
             device=self.rows.device,
             guard=network.guard,
             weights=self._weights_to_note(stage),
-            judge=None if self.rows.validation is None else lambda: self._judge(stage),
+            judge=self._judges(stage),
             keep_if_best=self._keep_if_best,
             diagnose=None if noted is None else lambda: self._diagnose(stage, noted),
+            set_learning_rate=stage.learning_rate,
+            done_before=(self.state.epochs_done - first) / max(1, stage.n_epochs),
         )
 
     def _step(self, stage: Stage, noted: dict[str, list[Tensor]] | None) -> TrainingStep:
@@ -282,15 +284,24 @@ class Run:
             self._last_weights = torch.ones(shape, dtype=torch.float64, device=rows.device)
         return self._last_weights
 
+    def _judges(self, stage: Stage) -> Callable[[], Judgement] | None:
+        """What judges the network at the end of an epoch or step; None without rows for it."""
+        if self.rows.judged is None and self.rows.validation is None:
+            return None
+        return lambda: self._judge(stage)
+
     def _judge(self, stage: Stage) -> Judgement:
-        plan = self._plan
+        plan, rows = self._plan, self.rows.judged
+        if rows is None:
+            rows = Judged(*self._validation_rows())
         corrected = stage.weighting.corrected if stage.trains == () else None
-        return judged(
-            self._network.evaluation, self._validation_rows(), plan.plain_loss, plan.codes_of, corrected
-        )
+        return judged(self._network.evaluation, rows, plan.plain_loss, plan.codes_of, corrected)
 
     def _keep_if_best(self, judgement: Judgement) -> None:
-        self.state.best.update(self._plan.model, judgement.accuracy, judgement.loss)
+        accuracy = judgement.accuracy
+        if self.rows.judged is not None:
+            accuracy = torch.zeros_like(accuracy)
+        self.state.best.update(self._plan.model, accuracy, judgement.loss)
 
     def _diagnose(self, stage: Stage, noted: dict[str, list[Tensor]]) -> dict[str, Figure]:
         return summarised(noted, stage.weighting, self.rows, self._last_weights, self._plan.labels)

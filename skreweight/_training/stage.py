@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
+from skreweight._training.schedule import Schedule
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
 from skreweight.weighting import Weighting
@@ -46,6 +47,8 @@ class Stage:
         correction of its logits.
     resets_classifier : bool
         Whether the layer that makes the logits is made anew at its start.
+    learning_rate : Schedule or None
+        Sets the learning rates before each step; None: they are left as they are.
     """
 
     number: int
@@ -59,6 +62,7 @@ class Stage:
     ramp: tuple[int, int] = (0, 1)
     trains: Sequence[str] | None = None
     resets_classifier: bool = False
+    learning_rate: Schedule | None = None
 
     def progress(self, epochs_done: int) -> float:
         """How far the ramp has come in the next epoch, from 0 to 1."""

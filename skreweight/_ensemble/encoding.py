@@ -1,0 +1,78 @@
+"""From a table as it comes to the rows that networks take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import validate_data
+
+from skreweight.modules import RobustScaling
+from skreweight.preprocessing import TableEncoder
+from skreweight.preprocessing._frames import frame_of
+
+
+class Encoding:
+    """Encodes and scales rows.
+
+    Parameters
+    ----------
+    encoder : "auto", transformer or None
+        What the ensemble's parameter is. None: rows are numbers.
+    scaled : bool
+        Whether the columns are put in order (numbers first, binary ones last) and brought to one scale in any case,
+        as the recipe's network wants them.
+
+    Attributes
+    ----------
+    steps : list of transformers
+    scaling : RobustScaling or None
+    """
+
+    def __init__(self, encoder: Any, scaled: bool) -> None:
+        self._own, self._scaled = encoder, scaled or encoder == "auto"
+        self.steps: list[Any] = []
+        self.scaling: RobustScaling | None = None
+
+    @property
+    def n_numeric(self) -> int:
+        """How many columns, the first ones, have more than two values."""
+        n: int = self.steps[-1].n_numeric_
+        return n
+
+    def fit_transform(self, rows: Any, y: Any) -> Any:
+        """Learn the encoding of checked rows and return them encoded."""
+        self.steps = [] if self._own is None or isinstance(self._own, str) else [clone(self._own)]
+        if self._scaled:
+            # An encoder that looked at y would carry the labels of held-out rows into training rows.
+            self.steps.append(TableEncoder(high_cardinality="frequent"))
+        for step in self.steps:
+            rows = step.fit_transform(rows, y)
+        if not self._scaled:
+            return rows
+        self.scaling = RobustScaling(rows.shape[1]).double().fit(torch.from_numpy(rows))
+        return self._to_one_scale(rows)
+
+    def transform(self, rows: Any) -> Any:
+        """Return checked rows as those of `fit_transform` were encoded."""
+        for step in self.steps:
+            rows = step.transform(rows)
+        return self._to_one_scale(rows) if self._scaled else rows
+
+    def check(self, X: Any, estimator: Any, *, reset: bool = False) -> Any:
+        """Return the rows after scikit-learn's checks for an estimator, which learns or knows its columns."""
+        if self._own is None:
+            dtypes = [np.float64, np.float32]
+            return validate_data(estimator, X, reset=reset, dtype=dtypes, allow_nd=not self._scaled)
+        rows = frame_of(X, estimator)
+        validate_data(estimator, rows, reset=reset, skip_check_array=True)
+        return rows
+
+    def _to_one_scale(self, rows: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Scale in float64 (of large numbers that differ little float32 would leave nothing), then shorten."""
+        assert self.scaling is not None
+        scaled: NDArray[np.float32] = self.scaling(torch.from_numpy(rows)).float().numpy()
+        return scaled

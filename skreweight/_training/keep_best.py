@@ -33,7 +33,7 @@ def judged(
     codes_of: Callable[[Tensor], Tensor],
     corrected: Callable[[Tensor], Tensor] | None = None,
 ) -> Judgement:
-    """Return what the model makes of the rows it is judged on, in evaluation mode; of `corrected` outputs where given."""
+    """Return what the model, in evaluation mode, makes of the rows it is judged on; `corrected` outputs, if any are."""
     x, targets, weights = rows
     axis = model.n_lead
     if isinstance(x, Tensor) and x.shape[axis] > ROWS_AT_ONCE:

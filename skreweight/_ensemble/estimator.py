@@ -328,7 +328,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         -------
         ndarray of shape (n_rows, n_columns)
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "oof_proba_")
         rows: NDArray[Any] = self._encoding.transform(self._encoding.check(X, self))
         return rows
 

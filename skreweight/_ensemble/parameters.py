@@ -20,7 +20,8 @@ class ParametersOfEstimators(BaseEstimator):
         if deep and isinstance(self.estimator, list):
             for k, net in enumerate(self.estimator):
                 params[f"estimator__{k}"] = net
-                params |= {f"estimator__{k}__{name}": v for name, v in net.get_params().items()}
+                own = net.get_params() if hasattr(net, "get_params") else {}  # `fit` says what is wrong
+                params |= {f"estimator__{k}__{name}": v for name, v in own.items()}
         return params
 
     def set_params(self, **params: Any) -> Self:

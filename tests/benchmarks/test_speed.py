@@ -158,3 +158,11 @@ def test_a_memory_mapped_array_is_not_read_into_memory() -> None:
     assert (
         figures.own_peak_mb <= 0.25 * figures.array_mb + 16
     )  # figures per row, and buffers of any size of X
+
+
+def test_searches_take_turns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    main(["--search", "--searches", "absgd", "--quick", "--report", str(tmp_path / "search.md")])
+    written = (tmp_path / "search.md").read_text()
+    assert written.startswith("# Searches")
+    for who in ("PackedGridSearchCV", "`GridSearchCV`, the same classifier", "stock skorch"):
+        assert f"12 λ of `absgd`, 5 folds: {who}" in written.replace(": `P", ": P").replace(": `GridSearchCV`, stock", ": stock")

@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--operations", action="store_true", help="counts of operations a step, instead")
     parser.add_argument("--memory", action="store_true", help="peak memory and time as rows grow, instead")
     parser.add_argument("--validation", action="store_true", help="time as validation rows grow, instead")
-    parser.add_argument("--search", action="store_true", help="searches, packed and plain, instead (5 minutes)")
+    parser.add_argument(
+        "--search", action="store_true", help="searches, packed and plain, instead (5 minutes)"
+    )
     parser.add_argument("--searches", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--problems", nargs="+", choices=list(problems()), default=list(problems()))
     parser.add_argument("--only", nargs="+", choices=list(contestants()), help="contestants beside the floor")

@@ -130,9 +130,7 @@ def contestants_of(case: SearchCase) -> list[str]:
     return ["packed", "plain", "skorch"] if case.skorch else ["packed", "plain"]
 
 
-def measure_searches(
-    names: list[str], *, n_rounds: int, clock: str, quick: bool = False
-) -> list[SearchLine]:
+def measure_searches(names: list[str], *, n_rounds: int, clock: str, quick: bool = False) -> list[SearchLine]:
     """Time the searches, contestant by contestant within each round.
 
     Parameters
@@ -165,7 +163,15 @@ def measure_searches(
 
 
 def _turn(name: str, who: str, clock: str, quick: bool) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.timing.searches", name, who, clock, "quick" if quick else "full"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.timing.searches",
+        name,
+        who,
+        clock,
+        "quick" if quick else "full",
+    ]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -215,7 +221,7 @@ def _run_turn(name: str, who: str, clock: str, size: str) -> dict[str, float]:
     if who == "skorch":
         y = (y == "pos").astype(np.int64)
     search = _search(case, who, quick)
-    tell = CLOCKS[clock](torch.device("cpu"))
+    tell = CLOCKS[clock]
     before = psutil.Process().memory_info().rss
     _reset_peak()
     begin = tell()

@@ -84,8 +84,10 @@ def both(estimator: Any, grid: Any, **options: Any) -> list[Any]:
 
 
 def test_a_candidate_that_diverges_fails_alone(capsys: Any) -> None:
-    grid = {"lr": [0.01, 1e200, 0.02], "weighting__lam": [0.5, 2.0]}
-    packed, plain = both(classifier(warmup_epochs=3), grid, error_score=-7.0, verbose=1)
+    """In a pack with the others: the step of rate 900, with decay, makes every parameter grow a thousandfold."""
+    grid = {"lr": [0.01, 900.0, 0.02], "weighting__lam": [0.5, 2.0]}
+    net = classifier(warmup_epochs=3, batch_size=2, optimizer=torch.optim.SGD, optimizer__weight_decay=10.0)
+    packed, plain = both(net, grid, error_score=-7.0, verbose=1)
     assert (packed.cv_results_["mean_test_score"] == -7.0).tolist() == [
         False,
         False,

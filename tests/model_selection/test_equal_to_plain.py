@@ -166,7 +166,7 @@ def test_several_methods_in_one_grid(capsys: Any) -> None:
     ]
     ours, theirs = both(classifier(validation_data=4), grid, verbose=1)
     assert_same(ours, theirs)
-    assert says(capsys.readouterr().out, 39, 39)
+    assert says(capsys.readouterr().out, 38, 39)  # "none" on the one fold of its size
 
 
 # ---------------------------------------------------------------- what may differ within a pack

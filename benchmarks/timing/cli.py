@@ -20,6 +20,7 @@ from benchmarks.timing.memory import N_COLUMNS, cases, measure_memory
 from benchmarks.timing.operations import PROBLEMS, count_operations
 from benchmarks.timing.packs import SIZES, measure_pack_memory, measure_packs, pack_problems
 from benchmarks.timing.problems import problems
+from benchmarks.timing.searches import CASES, measure_searches
 from benchmarks.timing.validation_size import measure_sizes, sizes
 
 
@@ -37,10 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "memory": _memory,
         "validation": _validation,
         "packs": _packs,
+        "search": _search,
     }
     named = [name for name in measurements if name != "epochs" and getattr(options, name)]
     parts = []
-    for name in measurements if options.all else named or ["epochs"]:
+    everything = [name for name in measurements if name != "search"]  # which has a page of its own
+    for name in everything if options.all else named or ["epochs"]:
         for part in measurements[name](options, figures):
             print(part, end="\n\n", flush=True)
             parts.append(part)
@@ -48,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(report.machine_lines(facts))
     if options.report:
         options.report.parent.mkdir(parents=True, exist_ok=True)
-        text = "\n\n".join([report.INTRODUCTION + "\n" + report.machine_lines(facts), *parts])
+        introduction = report.SEARCHES if options.search else report.INTRODUCTION
+        text = "\n\n".join([introduction + "\n" + report.machine_lines(facts), *parts])
         options.report.write_text(text + "\n")
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, **figures}, indent=1) + "\n")
@@ -61,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--memory", action="store_true", help="peak memory and time as rows grow, instead")
     parser.add_argument("--validation", action="store_true", help="time as validation rows grow, instead")
     parser.add_argument("--packs", action="store_true", help="networks trained at once, instead")
+    parser.add_argument(
+        "--search", action="store_true", help="searches, packed and plain, instead (5 minutes)"
+    )
+    parser.add_argument("--searches", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--problems", nargs="+", choices=list(problems()), default=list(problems()))
     parser.add_argument("--only", nargs="+", choices=list(contestants()), help="contestants beside the floor")
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds after one of warm-up")
@@ -134,3 +142,11 @@ def _packs(options: argparse.Namespace, figures: dict[str, Any]) -> Iterator[str
         found = measure_pack_memory(SIZES)
         figures["pack_memory"] = [asdict(f) for f in found]
         yield f"## Memory of packs on {pack_problems()[0].title}\n\n{report.pack_memory_table(found)}"
+
+
+def _search(options: argparse.Namespace, figures: dict[str, Any]) -> Iterator[str]:
+    lines = measure_searches(
+        options.searches, n_rounds=options.rounds, clock=options.clock, quick=options.quick
+    )
+    figures["search"] = [asdict(line) for line in lines]
+    yield report.searches_table({name: case.title for name, case in CASES.items()}, lines)

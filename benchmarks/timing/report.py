@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import statistics
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
@@ -15,6 +16,7 @@ from benchmarks.timing.epochs import Line
 from benchmarks.timing.memory import MemoryFigures
 from benchmarks.timing.operations import Operations
 from benchmarks.timing.packs import PackMemory
+from benchmarks.timing.searches import SearchLine
 
 _PACKAGES = ("skreweight", "torch", "skorch", "scikit-learn", "numpy", "absgd", "backpack-for-pytorch")
 
@@ -137,6 +139,40 @@ def operations_table(title: str, found: list[Operations]) -> str:
     return f"## Operations, {title}\n\n{table(header, rows)}"
 
 
+_WHO = {
+    "packed": "`PackedGridSearchCV`",
+    "plain": "`GridSearchCV`, the same classifier",
+    "skorch": "`GridSearchCV`, stock skorch, as many candidates and epochs",
+}
+
+
+def searches_table(titles: dict[str, str], lines: list[SearchLine]) -> str:
+    """Return what searches took, each case with its contestants."""
+    packed = {line.case: line for line in lines if line.contestant == "packed"}
+    rows = [
+        [
+            f"{titles[line.case]}: {_WHO[line.contestant]}",
+            f"{statistics.median(line.seconds):.1f}",
+            f"{line.ratio:.2f}",
+            f"{min(line.ratios):.2f} to {max(line.ratios):.2f}",
+            str(len(line.ratios)),
+            f"{line.peak_mb:.0f}",
+            f"{packed[line.case].peak_mb / max(line.peak_mb, 1e-9):.2f}",
+        ]
+        for line in lines
+    ]
+    header = [
+        "",
+        "s",
+        "times the packed search",
+        "lowest to highest",
+        "rounds",
+        "peak above before, MB",
+        "the packed one's peak over it",
+    ]
+    return f"## Searches\n\n{table(header, rows)}"
+
+
 INTRODUCTION = """# Speed and memory
 
 Written by `python benchmarks/speed.py --all --report docs/results/speed.md`.
@@ -151,4 +187,16 @@ Written by `python benchmarks/speed.py --all --report docs/results/speed.md`.
 - 10 validation rows a class.
 - Memory: the highest resident memory during the fit less that before it, X already standing there.
   "Without pages of files" leaves out what the kernel maps from a file and may take back.
+"""
+
+SEARCHES = """# Searches
+
+Written by `python benchmarks/speed.py --search --report docs/results/search.md`.
+
+- `PackedGridSearchCV` beside `GridSearchCV` over the same classifier and candidates, one thread, `refit=False`. Every
+  turn runs in a process of its own; contestants take turns within a round, ratios are those within a round, and the
+  table has their median, lowest and highest. Rounds stop when a case has had its time.
+- Where packing pays: small networks and batches, whose steps are mostly the calls of kernels, and candidates that
+  share stage 1. Where it does not: wide layers and images, whose steps are arithmetic; their cases stand last.
+- Peak: the highest resident memory during the search less that before it, X already standing there.
 """

@@ -13,6 +13,9 @@ from skreweight._classifier import ReweightedClassifier
 from skreweight.core.members import over
 from skreweight.core.model import Model
 
+#: Above it a rate is kept apart from others, whose steps would first be taken at it and could overflow.
+LARGEST_RATE = 1e3
+
 
 def may_differ(net: ReweightedClassifier) -> bool:
     """Whether an optimiser's rate and decay can be those of each member: one group of parameters has both.
@@ -23,7 +26,8 @@ def may_differ(net: ReweightedClassifier) -> bool:
         With one of the optimisers that packs know: the steps of all of them are proportional to the rate.
     """
     settings = net.get_params_for("optimizer")
-    return not {"param_groups", "lr", "maximize", "differentiable"} & set(settings)
+    known = not {"param_groups", "lr", "maximize", "differentiable"} & set(settings)
+    return known and net.lr <= LARGEST_RATE
 
 
 def rates_of(net: ReweightedClassifier) -> tuple[float, float]:

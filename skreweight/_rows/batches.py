@@ -86,7 +86,7 @@ class TensorBatches:
         self.x, self.targets, self.rows = x, targets, rows
         self.device = device
         self.n_rows = len(targets) if rows is None else rows.shape[-1]
-        self.batch_size = self.n_rows if batch_size == -1 else batch_size
+        self.batch_size = self.n_rows if batch_size == -1 else int(batch_size)  # numpy's is none to torch
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.batch_sampler = batch_sampler

@@ -52,9 +52,10 @@ class Report:
     def __str__(self) -> str:
         """Return it in words, a line each."""
         n_alone, n_packed = sum(self.alone.values()), sum(self.packs)
-        text = f"{n_packed} of {n_packed + n_alone} fits were trained in {len(self.packs)} packs"
+        text = f"{n_packed} of {n_packed + n_alone} fits were trained in packs"
         if self.packs:
-            text += f" of up to {max(self.packs)} networks; {self.shared} shared another one's stage 1"
+            text += f" ({len(self.packs)}, of up to {max(self.packs)} networks)"
+        text += f"; {self.shared} shared another one's stage 1"
         lines = [f"{text}."]
         lines += [f"{n} fitted one by one: {reason}." for reason, n in self.alone.items()]
         return "\n".join(lines)
@@ -138,7 +139,9 @@ def _evaluate_units(
 
 def _count(fits: Fits, report: Report) -> None:
     alone = {reason: len(numbers) for reason, numbers in fits.alone.items()}
-    report.add(Report(list(fits.packs), fits.shared, alone))
+    report.add(Report([size for size in fits.packs if size > 1], fits.shared, alone))
+    if singles := fits.packs.count(1):
+        report.note_alone("left over, or no other agrees with it in stage 2", singles)
     n_lost = len(fits.errors) - sum(fits.packs) - sum(alone.values())
     if n_lost:
         report.note_alone("it failed before the first step, or in stage 1", n_lost)

@@ -100,7 +100,7 @@ class PackedGridSearchCV(PackedSearch, GridSearchCV):
     >>> clf = ReweightedClassifier(weighting="absgd", warmup_epochs=2, max_epochs=2, random_state=0)
     >>> search = PackedGridSearchCV(clf, {"weighting__lam": [0.5, 1, 5]}, cv=3, verbose=1).fit(X, y)
     Fitting 3 folds for each of 3 candidates, totalling 9 fits
-    9 of 9 fits were trained in 1 packs of up to 9 networks; 6 shared another one's stage 1.
+    9 of 9 fits were trained in packs (1, of up to 9 networks); 6 shared another one's stage 1.
     >>> len(search.cv_results_["mean_test_score"])
     3
     """

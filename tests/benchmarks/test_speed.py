@@ -166,3 +166,16 @@ def test_packs_are_timed_beside_the_floor(tmp_path: Path) -> None:
     assert {line["problem"] for line in lines} == {"mlp", "mlp-wide"}
     assert {line["name"] for line in lines} >= {"floor", "none x1", "none x2", "ours x2"}
     assert all(line["seconds"][0] > 0 for line in lines)
+
+
+def test_searches_take_turns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    main(["--search", "--searches", "absgd", "--quick", "--report", str(tmp_path / "search.md")])
+    written = (tmp_path / "search.md").read_text()
+    assert written.startswith("# Searches")
+    for who in (
+        "`PackedGridSearchCV`",
+        "`GridSearchCV`, the same classifier",
+        "`GridSearchCV`, stock skorch",
+    ):
+        assert f"12 λ of `absgd`, 5 folds: {who}" in written
+    assert "## Searches" in capsys.readouterr().out

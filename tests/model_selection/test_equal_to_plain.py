@@ -106,6 +106,10 @@ def assert_same(ours: Any, theirs: Any, bound: float = 1e-9) -> None:
     for name, values in theirs.cv_results_.items():
         if name.endswith("_time"):
             assert (ours.cv_results_[name] >= 0).all()
+        elif name.startswith("rank_"):  # what ties but for rounding may be ranked either way
+            of = name.removeprefix("rank_")
+            ranked = theirs.cv_results_[f"mean_{of}"][np.argsort(ours.cv_results_[name], kind="stable")]
+            assert (np.diff(ranked) <= bound).all(), name
         elif "score" in name:
             np.testing.assert_allclose(ours.cv_results_[name], values, rtol=bound, atol=bound, err_msg=name)
         elif name == "params" or name.startswith("param_"):
@@ -114,14 +118,12 @@ def assert_same(ours: Any, theirs: Any, bound: float = 1e-9) -> None:
     assert ours.multimetric_ == theirs.multimetric_
     for name in ("best_index_", "best_params_", "best_score_"):
         assert hasattr(ours, name) == hasattr(theirs, name)
-        if name == "best_score_" and hasattr(theirs, name):
-            assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=bound)
-        elif hasattr(theirs, name):
-            assert str(getattr(ours, name)) == str(getattr(theirs, name))
+    if hasattr(theirs, "best_score_"):
+        assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=bound)
 
 
 def says(printed: str, n_packed: int, n_all: int) -> bool:
-    return f"{n_packed} of {n_all} fits were trained" in printed
+    return f"{n_packed} of {n_all} fits were trained in packs (" in printed
 
 
 # ---------------------------------------------------------------- every weighting
@@ -164,7 +166,7 @@ def test_several_methods_in_one_grid(capsys: Any) -> None:
     ]
     ours, theirs = both(classifier(validation_data=4), grid, verbose=1)
     assert_same(ours, theirs)
-    assert says(capsys.readouterr().out, 39, 39)
+    assert says(capsys.readouterr().out, 38, 39)  # "none" on the one fold of its size
 
 
 # ---------------------------------------------------------------- what may differ within a pack
@@ -181,6 +183,7 @@ def test_rates_and_decays(optimizer: Any, weighting: str, capsys: Any) -> None:
     assert_same(ours, theirs)
     out = capsys.readouterr().out
     assert says(out, 12, 12) == (weighting == "absgd")
+    assert ("left over, or no other agrees with it in stage 2" in out) == (weighting == "hu")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,9 @@ def test_packs_of_limited_size(max_pack_size: int, capsys: Any) -> None:
         classifier(), {"weighting__lam": [0.5, 1.0, 2.0]}, max_pack_size=max_pack_size, verbose=1
     )
     assert_same(ours, theirs)
-    assert f"of up to {min(max_pack_size, 6)} networks" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert ("left over" in printed) == (max_pack_size < 3)
+    assert max_pack_size == 1 or f"of up to {min(max_pack_size, 6)} networks" in printed
 
 
 # ---------------------------------------------------------------- scores
@@ -266,14 +271,14 @@ def test_a_randomized_search() -> None:
 
 
 def test_groups() -> None:
-    _X, y = data()
+    _, y = data()
     groups = np.arange(len(y)) % 10
     assert_same(*both(classifier(), {"weighting__lam": [0.5, 2.0]}, cv=GroupKFold(3), fit={"groups": groups}))
 
 
 @pytest.mark.parametrize("cv", [StratifiedShuffleSplit(2, test_size=0.3, random_state=1), "masks", 2])
 def test_splitters(cv: Any) -> None:
-    _X, y = data()
+    _, y = data()
     if cv == "masks":
         cv = [(np.arange(len(y)) % 3 != k, np.arange(len(y)) % 3 == k) for k in range(3)]
     assert_same(*both(classifier(), {"weighting__lam": [0.5, 2.0]}, cv=cv))
@@ -308,15 +313,14 @@ def routing() -> Iterator[None]:
 def test_routed_metadata_and_columns_of_all_kinds() -> None:
     X, y = data()
     frame = pd.DataFrame(X, columns=list("uvwxyz")).assign(kind=np.where(X[:, 0] > 0, "high", "low"))
-    prepare = ColumnTransformer(
-        [("numbers", StandardScaler(), list("uvwxyz")), ("text", OneHotEncoder(), ["kind"])]
-    )
+    scaler = StandardScaler().set_fit_request(sample_weight=True)
+    prepare = ColumnTransformer([("numbers", scaler, list("uvwxyz")), ("text", OneHotEncoder(), ["kind"])])
     net = classifier("hu").set_fit_request(X_val=True, y_val=True, sample_weight=True)
     pipe = Pipeline([("prepare", prepare), ("net", net)], transform_input=["X_val"])
     weights = 0.5 + np.random.default_rng(0).random(len(y))
     scorer = make_scorer(balanced_accuracy_score).set_score_request(sample_weight=True)
     given = {"sample_weight": weights, "X_val": frame[::6], "y_val": y[::6]}
-    grid = {"prepare__numbers": [StandardScaler(), MinMaxScaler()], "net__weighting__decay": [5.0, 10.0]}
+    grid = {"prepare__numbers": [scaler, MinMaxScaler()], "net__weighting__decay": [5.0, 10.0]}
     assert_same(*both(pipe, grid, frame, y, fit=given, scoring=scorer))
 
 
@@ -355,8 +359,8 @@ def test_last_steps_of_several_kinds(capsys: Any) -> None:
 
 
 def test_packs_over_processes(capsys: Any) -> None:
-    pipe = make_pipeline(StandardScaler(), ReweightedClassifier("torch_free", random_state=0))
-    pipe.set_params(reweightedclassifier__module=None, reweightedclassifier__module__hidden=(5,))
+    pipe = make_pipeline(StandardScaler(), ReweightedClassifier(random_state=0))
+    pipe.set_params(reweightedclassifier__module__hidden=(5,))
     pipe.set_params(reweightedclassifier__warmup_epochs=1, reweightedclassifier__max_epochs=1)
     grid = {
         "reweightedclassifier__weighting": ["absgd"],
@@ -364,7 +368,7 @@ def test_packs_over_processes(capsys: Any) -> None:
     }
     ours, theirs = both(pipe, grid, n_jobs=2, verbose=1)
     assert_same(ours, theirs, 1e-3)
-    assert says(capsys.readouterr().out, 9, 9)
+    assert says(capsys.readouterr().out, 8, 9)  # one is left over where the parts are cut
 
 
 def test_nested_cross_validation_and_clone() -> None:

@@ -164,7 +164,7 @@ class Run:
         # What is drawn by their sample weights has them by that.
         counts = trains_rows and self._shares(stage) is None
         return TrainingStep(
-            model=network.evaluation if stage.trains == () else network.model,
+            model=network.evaluation if stage.network_is_fixed else network.model,
             optimizer=plan.optimizer,
             weighting=stage.weighting,
             loss=stage.loss if trains_rows else plan.plain_loss,
@@ -174,7 +174,7 @@ class Run:
             validation=self._validation_loss(stage),
             multiplicity=self.rows.multiplicity if counts else None,
             penalised=not trains_rows,
-            network_is_fixed=stage.trains == (),
+            network_is_fixed=stage.network_is_fixed,
             on_gradients=listener.gradients if listener.wants_gradients else None,
             autocast=plan.autocast,
             noted=noted,
@@ -284,7 +284,7 @@ class Run:
 
     def _judge(self, stage: Stage) -> Judgement:
         plan = self._plan
-        corrected = stage.weighting.corrected if stage.trains == () else None
+        corrected = stage.weighting.corrected if stage.network_is_fixed else None
         return judged(
             self._network.evaluation, self._validation_rows(), plan.plain_loss, plan.codes_of, corrected
         )

@@ -60,6 +60,11 @@ class Stage:
     trains: Sequence[str] | None = None
     resets_classifier: bool = False
 
+    @property
+    def network_is_fixed(self) -> bool:
+        """Whether no parameter of the network is trained, but the weighting's correction of its logits."""
+        return self.trains is not None and len(self.trains) == 0
+
     def progress(self, epochs_done: int) -> float:
         """How far the ramp has come in the next epoch, from 0 to 1."""
         first, n_epochs = self.ramp

@@ -107,7 +107,7 @@ def logits_of(outputs: Tensor, criterion: nn.Module) -> Tensor:
     """Return the logits whose softmax the probabilities are, shape (..., n_classes): 0 and t for one logit t."""
     criterion = plain(criterion)
     if isinstance(criterion, nn.NLLLoss):
-        return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log()
+        return outputs if _are_logs(outputs) else outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log()
     if isinstance(criterion, nn.BCEWithLogitsLoss) or outputs.dim() == 1 or outputs.shape[-1] == 1:
         t = outputs.squeeze(-1) if outputs.dim() > 1 else outputs
         return torch.stack([torch.zeros_like(t), t], dim=-1)
@@ -119,10 +119,15 @@ def corrected(outputs: Tensor, criterion: nn.Module, correct: Callable[[Tensor],
     logits = correct(logits_of(outputs, criterion))
     criterion = plain(criterion)
     if isinstance(criterion, nn.NLLLoss):
-        return torch.softmax(logits, dim=-1)
+        return (torch.log_softmax if _are_logs(outputs) else torch.softmax)(logits, dim=-1)
     if has_one_logit(outputs):
         return (logits[..., 1] - logits[..., 0]).view_as(outputs)
     return logits / criterion.scale if isinstance(criterion, LDAMLoss) else logits
+
+
+def _are_logs(outputs: Tensor) -> bool:
+    """Whether what NLLLoss is given are log-probabilities rather than probabilities, of any leading axes."""
+    return not bool((outputs > 0).any())
 
 
 def are_probabilities(outputs: Tensor) -> bool:

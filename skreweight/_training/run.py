@@ -166,7 +166,7 @@ class Run:
         # What is drawn by their sample weights has them by that.
         counts = trains_rows and self._shares(stage) is None
         return TrainingStep(
-            model=network.evaluation if stage.trains == () else network.model,
+            model=network.evaluation if stage.network_is_fixed else network.model,
             optimizer=plan.optimizer,
             weighting=stage.weighting,
             loss=stage.loss if trains_rows else plan.plain_loss,
@@ -176,7 +176,7 @@ class Run:
             validation=self._validation_loss(stage),
             multiplicity=self.rows.multiplicity if counts else None,
             penalised=not trains_rows,
-            network_is_fixed=stage.trains == (),
+            network_is_fixed=stage.network_is_fixed,
             on_gradients=listener.gradients if listener.wants_gradients else None,
             autocast=plan.autocast,
             noted=noted,
@@ -294,7 +294,7 @@ class Run:
         plan, rows = self._plan, self.rows.judged
         if rows is None:
             rows = Judged(*self._validation_rows())
-        corrected = stage.weighting.corrected if stage.trains == () else None
+        corrected = stage.weighting.corrected if stage.network_is_fixed else None
         return judged(self._network.evaluation, rows, plan.plain_loss, plan.codes_of, corrected)
 
     def _keep_if_best(self, judgement: Judgement) -> None:

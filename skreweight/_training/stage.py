@@ -64,6 +64,11 @@ class Stage:
     resets_classifier: bool = False
     learning_rate: Schedule | None = None
 
+    @property
+    def network_is_fixed(self) -> bool:
+        """Whether no parameter of the network is trained, but the weighting's correction of its logits."""
+        return self.trains is not None and len(self.trains) == 0
+
     def progress(self, epochs_done: int) -> float:
         """How far the ramp has come in the next epoch, from 0 to 1."""
         first, n_epochs = self.ramp

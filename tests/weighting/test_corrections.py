@@ -40,6 +40,11 @@ class Probabilities(Double):
         return torch.softmax(super().forward(X), 1)
 
 
+class LogProbabilities(Double):
+    def forward(self, X):
+        return torch.log_softmax(super().forward(X), 1)
+
+
 def fitted(weighting, y=Y, **settings):
     options = {"module": Double, "warmup_epochs": 3, "max_epochs": 3, "batch_size": 32, "random_state": 0}
     return ReweightedClassifier(weighting=weighting, **{**options, "lr": 0.02, **settings}).fit(X, y)
@@ -74,6 +79,7 @@ def test_logit_adjustment_divides_odds_whatever_the_module_returns():
     for options in (
         {"module": OneLogit, "criterion": nn.BCEWithLogitsLoss},
         {"module": Probabilities, "criterion": nn.NLLLoss},
+        {"module": LogProbabilities, "criterion": nn.NLLLoss},
         {"criterion": LDAMLoss, "criterion__scale": 3.0},
         {"criterion": FocalLoss},
     ):

@@ -358,7 +358,9 @@ class ReweightedClassifier(SkorchClassifier):
             self.progress_.schedules = {k: v for k, v in going_on.items() if k not in changed}
 
     def _outputs(self, X: Any) -> Tensor:
-        outputs = super()._outputs(X)
+        return self._corrected(super()._outputs(X))
+
+    def _corrected(self, outputs: Tensor) -> Tensor:
         if self._answers_in_codes or not self.weighting_.corrects:  # callbacks score the network itself
             return outputs
         return predict.corrected(outputs, self.criterion_, self.weighting_.corrected)

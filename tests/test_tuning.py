@@ -67,6 +67,7 @@ def test_methods_by_name_class_and_object():
     assert not hasattr(own, "state_")  # the user's object is never trained
 
 
+@pytest.mark.filterwarnings("ignore:The validation rows are not balanced")  # a splitter's are as X is
 def test_parameters_of_every_component():
     validation = [None, 3, 0.2, StratifiedShuffleSplit(1, test_size=0.2, random_state=0)]
     for grid in (
@@ -205,6 +206,7 @@ class Recording(Callback):
         Recording.seen.append((len(rows), trained[:, 0].tolist(), held[:, 0].tolist()))
 
 
+@pytest.mark.filterwarnings("ignore:The validation rows are not balanced")  # a splitter's are as X is
 @pytest.mark.parametrize(
     "validation_data", [None, 4, 0.3, StratifiedShuffleSplit(1, test_size=0.2, random_state=0)]
 )

@@ -116,3 +116,6 @@ class _LastEpoch(Callback):
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         self.counter.on = len(net.history) == self.n_epochs
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        self.counter.on = False

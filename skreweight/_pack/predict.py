@@ -52,7 +52,7 @@ def _outputs(nets: list[ReweightedClassifier], X: Any) -> list[Tensor | None]:
         except FAILURES:
             together = None  # what is wrong is told to each
         if together is not None:
-            return list(together)
+            return [net._corrected(outputs) for net, outputs in zip(nets, together, strict=True)]
     return [_alone(net, X) for net in nets]
 
 

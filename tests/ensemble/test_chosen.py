@@ -132,6 +132,7 @@ def test_grids_reach_the_parameters() -> None:
     assert search.best_estimator_.estimators_[0].weighting_.lam == lam
 
 
+@pytest.mark.filterwarnings("ignore:The validation rows are not balanced")
 def test_validation_rows_of_the_users_are_what_is_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = rows()
     clf, seen = learned_and_judged(monkeypatch, net("hu"), X[60:], y[60:], X_val=X[:60], y_val=y[:60])

@@ -184,7 +184,7 @@ def test_each_member_is_the_network_alone(
             torch.testing.assert_close(ours[k], expected, rtol=BOUND, atol=BOUND)
 
 
-@pytest.mark.parametrize("name", [name for name in WEIGHTINGS if NUMBERS[name]])
+@pytest.mark.parametrize("name", [name for name in IN_STEPS if NUMBERS[name]])
 def test_whose_numbers_are_used_shows(name: str) -> None:
     """Else the comparison above would compare nothing: with the members' numbers exchanged they differ."""
     variant = VARIANTS.get(name, [{}])[-1]

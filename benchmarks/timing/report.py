@@ -157,7 +157,8 @@ def searches_table(titles: dict[str, str], lines: list[SearchLine]) -> str:
             f"{min(line.ratios):.2f} to {max(line.ratios):.2f}",
             str(len(line.ratios)),
             f"{line.peak_mb:.0f}",
-            f"{packed[line.case].peak_mb / max(line.peak_mb, 1e-9):.2f}",
+            f"{line.process_mb:.0f}",
+            f"{packed[line.case].process_mb / line.process_mb:.2f}",
         ]
         for line in lines
     ]
@@ -168,7 +169,8 @@ def searches_table(titles: dict[str, str], lines: list[SearchLine]) -> str:
         "lowest to highest",
         "rounds",
         "peak above before, MB",
-        "the packed one's peak over it",
+        "peak of the process, MB",
+        "the packed one's over it",
     ]
     return f"## Searches\n\n{table(header, rows)}"
 
@@ -198,5 +200,6 @@ Written by `python benchmarks/speed.py --search --report docs/results/search.md`
   table has their median, lowest and highest. Rounds stop when a case has had its time.
 - Where packing pays: small networks and batches, whose steps are mostly the calls of kernels, and candidates that
   share stage 1. Where it does not: wide layers and images, whose steps are arithmetic; their cases stand last.
-- Peak: the highest resident memory during the search less that before it, X already standing there.
+- Peak above before: the highest resident memory during the search less that before it, X already standing there; of
+  the process: all of it, libraries included.
 """

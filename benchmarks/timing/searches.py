@@ -117,6 +117,7 @@ class SearchLine:
     seconds: list[float]
     ratios: list[float]
     peak_mb: float
+    process_mb: float
     n_candidates: int
 
     @property
@@ -157,8 +158,11 @@ def measure_searches(names: list[str], *, n_rounds: int, clock: str, quick: bool
         for who in contestants_of(case):
             seconds = [turn[who]["seconds"] for turn in rounds]
             ratios = [turn[who]["seconds"] / turn["packed"]["seconds"] for turn in rounds]
-            peak = statistics.median(turn[who]["peak_mb"] for turn in rounds)
-            lines.append(SearchLine(name, who, seconds, ratios, peak, int(rounds[0][who]["n_candidates"])))
+            peak, process = (
+                statistics.median(turn[who][mb] for turn in rounds) for mb in ("peak_mb", "process_mb")
+            )
+            n_candidates = int(rounds[0][who]["n_candidates"])
+            lines.append(SearchLine(name, who, seconds, ratios, peak, process, n_candidates))
     return lines
 
 
@@ -173,6 +177,7 @@ def _turn(name: str, who: str, clock: str, quick: bool) -> dict[str, float]:
         "quick" if quick else "full",
     ]
     root = Path(__file__).resolve().parents[2]
+    print(f"{name}: {who}", file=sys.stderr)
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{name}, {who}: {done.stderr.strip().splitlines()[-1]}")
@@ -229,6 +234,7 @@ def _run_turn(name: str, who: str, clock: str, size: str) -> dict[str, float]:
     return {
         "seconds": tell() - begin,
         "peak_mb": (_peak() - before) / 1e6,
+        "process_mb": _peak() / 1e6,
         "n_candidates": len(search.cv_results_["params"]),
     }
 

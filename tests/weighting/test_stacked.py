@@ -154,7 +154,7 @@ def rows_of_members() -> Tensor:
 
 
 def numbers_of(name: str) -> list[dict[str, float]]:
-    return [{number: values[k] for number, values in NUMBERS[name].items()} for k in range(K)]
+    return [{number: values[k] for number, values in NUMBERS.get(name, {}).items()} for k in range(K)]
 
 
 def test_every_number_of_the_registry_is_tried() -> None:
@@ -184,7 +184,7 @@ def test_each_member_is_the_network_alone(
             torch.testing.assert_close(ours[k], expected, rtol=BOUND, atol=BOUND)
 
 
-@pytest.mark.parametrize("name", [name for name in IN_STEPS if NUMBERS[name]])
+@pytest.mark.parametrize("name", [name for name in IN_STEPS if NUMBERS.get(name)])
 def test_whose_numbers_are_used_shows(name: str) -> None:
     """Else the comparison above would compare nothing: with the members' numbers exchanged they differ."""
     variant = VARIANTS.get(name, [{}])[-1]

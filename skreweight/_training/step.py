@@ -131,7 +131,7 @@ class TrainingStep:
             outputs = self.model(batch.x)
             losses = self.loss(self.weighting.corrected(outputs), batch.targets)
         step = self._describe(batch, losses)
-        step.outputs, step.loss = outputs, self.loss
+        step.outputs = outputs
         weights = self.weighting.weigh(step)
         total = (weights * losses).sum(-1, keepdim=True)
         for parameter in self.model.parameters:
@@ -156,6 +156,7 @@ class TrainingStep:
             validation=self.validation,
             products_now=lambda: self._products_now(batch),
             halted=self.guard.halted,
+            loss=self.loss,
             diagnostics=self.noted,
             exchange=self.exchange,
         )

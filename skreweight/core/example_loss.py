@@ -71,6 +71,10 @@ class ExampleLoss:
             )
         return losses if self.class_scale is None else losses * self._scale(targets)
 
+    def class_weights(self, targets: Tensor) -> Tensor | None:
+        """Return c_y of each row's class, shape (*M, B), by which its loss is multiplied; None: by nothing."""
+        return None if self.class_scale is None else self._scale(targets)
+
     def _scale(self, targets: Tensor) -> Tensor:
         """C of each row's class."""
         assert self.class_scale is not None

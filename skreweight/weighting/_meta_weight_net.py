@@ -30,7 +30,8 @@ class MetaWeightNet(Weighting):
 
     V starts without a draw: V₂ = c₂ = 0, so that all rows weigh the same, and hidden units relu(f − k) and relu(k − f)
     with knots k spread over (0, 2 log C]. The authors start from torch's random layers, and whether those weigh large
-    losses more or less is a toss of a coin. f is the loss the optimiser sees, class weights included.
+    losses more or less is a toss of a coin. V reads the loss f_i before any class weight; where ``class_weight`` gives
+    class weights c, what is weighed by w_i, in the virtual and in the real step, is c_y f_i.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ class MetaWeightNet(Weighting):
         the paper's objective and in their code for label noise.
     through_loss : bool, default=False
         Whether the virtual step differentiates V's input as well, as the authors' code for imbalance does: ∇f_i is then
-        multiplied by ∂(Σ_j w_j f_j)/∂f_i.
+        multiplied by ∂(Σ_j w_j c_j f_j)/∂f_i, c_j the class weight of row j.
     virtual_lr : float or None, default=None
         η̃; None: the optimiser's present learning rate.
     lp_norm, lp_coef : float, default=2 and 0.0
@@ -108,11 +109,13 @@ class MetaWeightNet(Weighting):
 
     def weigh(self, step: Step) -> Tensor:
         """Return the weights after a step of V on the validation loss."""
-        gradient = self._gradient(step)
-        finite = gradient.isfinite().all(-1, keepdim=True) & step.losses.isfinite().all(-1, keepdim=True)
+        scale = step.class_weights()
+        losses = step.losses if scale is None else step.losses / scale
+        gradient = self._gradient(losses, scale, step)
+        finite = gradient.isfinite().all(-1, keepdim=True) & losses.isfinite().all(-1, keepdim=True)
         for name, value in self._stepped(gradient).items():
             where(finite, value, self.state_[name], out=self.state_[name])
-        return self._weights(self.state_["net"], step.losses, step)
+        return self._weights(self.state_["net"], losses, step)
 
     def _weights(self, net: Tensor, losses: Tensor, step: Step) -> Tensor:
         """w(Θ) of a batch, (*M, B), for Θ of shape (*M, 3·n_hidden + 1)."""
@@ -125,14 +128,16 @@ class MetaWeightNet(Weighting):
         return step.counted((log_v - step.log_sum_exp(log_v)).exp())
 
     @torch.enable_grad()
-    def _gradient(self, step: Step) -> Tensor:
-        """∂L_val(θ̂(Θ))/∂Θ."""
+    def _gradient(self, losses: Tensor, scale: Tensor | None, step: Step) -> Tensor:
+        """∂L_val(θ̂(Θ))/∂Θ; what multiplies the ∇(c_i f_i) of the products are the moves."""
         net = self.state_["net"].detach().requires_grad_()
-        losses = step.losses.detach()
         if self.through_loss:
-            losses = losses.requires_grad_()
-            total = (self._weights(net, losses, step) * losses).sum()
+            losses = losses.detach().requires_grad_()
+            weighed = losses if scale is None else scale * losses
+            total = (self._weights(net, losses, step) * weighed).sum()
             (moves,) = torch.autograd.grad(total, losses, create_graph=True)
+            if scale is not None:  # ∂/∂f_i = c_i ∂/∂(c_i f_i)
+                moves = moves / scale
         else:
             moves = self._weights(net, losses, step)
         slope = descent_slope(step, moves.detach(), self.virtual_lr)

@@ -29,7 +29,7 @@ class Step:
     targets : torch.Tensor of shape (*M, B), int64
         Class codes.
     losses : torch.Tensor of shape (*M, B)
-        f_i(θ), detached.
+        f_i(θ), class weights included, detached.
     multiplicity : torch.Tensor of shape (*M, B) or None
         How many times each row counts (its ``sample_weight``, mean 1 over the training rows); None: once.
     optimizer : torch.optim.Optimizer
@@ -43,9 +43,9 @@ class Step:
         Above 0 once a loss or gradient was not finite: what moves parameters in `after_step` must leave them.
         None: whoever gets as far as `after_step` may move them.
     outputs : torch.Tensor of shape (*M, B, C) or None
-        What the network gives, and
+        What the network gives; only where the network itself is not trained.
     loss : ExampleLoss or None
-        what the losses are of it; only where the network itself is not trained.
+        What the losses are of the outputs; None: a loss without class weights.
     diagnostics : dict or None
         Where figures for the history go, by name; None while nobody asked for them.
     exchange : Exchange
@@ -70,6 +70,10 @@ class Step:
     def size(self) -> int:
         """B, the number of rows of the batch."""
         return self.exchange.size(self.losses.shape[-1])
+
+    def class_weights(self) -> Tensor | None:
+        """Return c_y > 0 of each row, (*M, B), which the losses hold as a factor; None: they hold none."""
+        return None if self.loss is None else self.loss.class_weights(self.targets)
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over the batch of one figure a row, (*M, B) -> (*M, 1)."""

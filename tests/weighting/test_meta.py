@@ -108,10 +108,11 @@ class Slow:
         v = self.net(f.unsqueeze(1)).squeeze(1)
         return v / v.sum() if self.weighting.normalize else v / len(v)
 
-    def __call__(self, step: OneStep) -> Tensor:
+    def __call__(self, step: OneStep, class_weights: Tensor | None = None) -> Tensor:
         f, leaves = recomputed(step)
         seen = f if self.weighting.through_loss else f.detach()
-        slopes = torch.autograd.grad(self.weights(seen) @ f, leaves, create_graph=True)
+        weighed = f if class_weights is None else class_weights[step.y[ROWS]] * f
+        slopes = torch.autograd.grad(self.weights(seen) @ weighed, leaves, create_graph=True)
         lr = 0.5 if self.weighting.virtual_lr is None else self.weighting.virtual_lr
         x_val, y_val = step.validation.rows
         virtual = [p - lr * s for p, s in zip(leaves, slopes, strict=True)]
@@ -154,6 +155,33 @@ class TestMetaWeightNet:
         flat = torch.nn.utils.parameters_to_vector(slow.net.parameters()).detach()
         torch.testing.assert_close(weighting.state_["net"], flat, rtol=1e-8, atol=1e-11)
         assert (flat - start).abs().max() > 1e-3
+
+    @pytest.mark.parametrize("through_loss", [True, False])
+    def test_reads_the_loss_before_class_weights(self, through_loss: bool) -> None:
+        """And weighs the loss after them, in the virtual step as well."""
+        c = torch.tensor([0.25, 4.0], dtype=torch.float64)
+        weighting = Moved(n_hidden=7, net_lr=0.1, through_loss=through_loss)
+        step = OneStep(weighting, class_weights=c)
+        slow = Slow(Moved(**weighting.get_params()))
+        for _ in range(5):
+            expected = slow(step, c)
+            torch.testing.assert_close(step(ROWS), expected, rtol=1e-9, atol=1e-13)
+        flat = torch.nn.utils.parameters_to_vector(slow.net.parameters()).detach()
+        torch.testing.assert_close(weighting.state_["net"], flat, rtol=1e-8, atol=1e-11)
+
+    def test_class_weights_of_the_estimator_reach_it(self) -> None:
+        """With a net that stands still, w is V of the plain loss over the batch's sum, whatever the class weights."""
+        options: dict[str, Any] = {"batch_size": -1, "max_epochs": 1, "lr": 1e-9, "weighting__net_lr": 0.0}
+        plain, weighed = (
+            fitted(Moved(n_hidden=7), class_weight=c, **options) for c in (None, {0: 0.2, 1: 5.0})
+        )
+        assert plain.example_weights_.std() > 0.01
+        torch.testing.assert_close(
+            torch.from_numpy(plain.example_weights_),
+            torch.from_numpy(weighed.example_weights_),
+            rtol=1e-6,
+            atol=1e-6,
+        )
 
     @pytest.mark.parametrize("n_hidden", [1, 2, 7, 100])
     @pytest.mark.parametrize("n_classes", [2, 10])

@@ -31,7 +31,13 @@ class OneStep:
     """A method at work on the first rows of the tiny problem."""
 
     def __init__(
-        self, weighting: Weighting, *, lr: float = 0.5, scale: float = 1.0, dtype=torch.float64
+        self,
+        weighting: Weighting,
+        *,
+        lr: float = 0.5,
+        scale: float = 1.0,
+        dtype=torch.float64,
+        class_weights: Tensor | None = None,
     ) -> None:
         X, y = data()
         self.X, self.y = torch.from_numpy(X).to(dtype) * scale, torch.from_numpy(y)
@@ -40,6 +46,7 @@ class OneStep:
         self.optimizer = torch.optim.SGD(self.model.parameters, lr=lr)
         self.recorder = SignalRecorder(self.model)
         self.weighting = weighting
+        self.loss = ExampleLoss(PLAIN.criterion, class_weights)
         x_val, y_val = pair()
         self.validation = ValidationLoss(
             self.model, PLAIN, torch.from_numpy(x_val).to(dtype), torch.from_numpy(y_val)
@@ -47,7 +54,7 @@ class OneStep:
         weighting.start(NewState(N_ROWS, torch.tensor([48.0, 16.0], dtype=dtype)))
 
     def __call__(self, rows: Tensor) -> Tensor:
-        gradients = self.recorder(self.X[rows], self.y[rows], PLAIN)
+        gradients = self.recorder(self.X[rows], self.y[rows], self.loss)
         step = Step(
             rows,
             self.y[rows],
@@ -57,9 +64,10 @@ class OneStep:
             gradients,
             self.validation,
             lambda: (
-                self.recorder(self.X[rows], self.y[rows], PLAIN),
+                self.recorder(self.X[rows], self.y[rows], self.loss),
                 self.validation.value_and_gradient(self.model.parameters),
             ),
+            loss=self.loss,
         )
         weights = self.weighting.weigh(step)
         for p, g in zip(self.model.parameters, gradients.weighted(weights), strict=True):

@@ -15,7 +15,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from matplotlib.ticker import LogLocator
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import (
     average_precision_score,
@@ -215,45 +214,61 @@ def table_of(results):
 def draw_figure(path, title, results, y_test):
     first = {r["method"]: r for r in results if r["seed"] == 0}
     shown = {name: first.get(f"{name}, tuned", first[name]) for name in COLORS}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 5.2), layout="constrained")
+    draw_precision_and_recall(left, shown, y_test)
+    draw_weights(right, {name: shown[name] for name in COLORS if name not in ("none", "two-phase")})
+    figure.suptitle(title)
+    figure.savefig(path, dpi=130)
+
+
+def draw_precision_and_recall(axes, shown, y_test):
     for name, color in COLORS.items():
         result = shown[name]
         precision, recall, _ = precision_recall_curve(y_test == "pos", result["scores"])
         label = f"{result['method']} ({result['average precision']:.2f})"
-        left.plot(recall, precision, color=color, label=label, lw=1.6, drawstyle="steps-post")
-    left.axhline((y_test == "pos").mean(), color="0.7", lw=1, ls=":")
-    left.set(xlabel="recall of the failures", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
-    left.set_title("Precision and recall on the test rows, first seed (average precision)", fontsize=11)
-    left.legend(frameon=False, fontsize=9, loc="upper right")
+        axes.plot(recall, precision, color=color, label=label, lw=1.6, drawstyle="steps-post")
+    axes.axhline((y_test == "pos").mean(), color="0.35", lw=1, ls=(0, (4, 3)), label="chance")
+    axes.set(xlabel="recall of the failures", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
+    axes.set_title("Test rows, first seed (average precision)", fontsize=11)
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    axes.spines[["top", "right"]].set_visible(False)
 
-    learned = [name for name in COLORS if name not in ("none", "two-phase")]
-    for position, name in enumerate(learned):
-        for offset, (label, shade) in enumerate({"neg": "0.75", "pos": COLORS[name]}.items()):
-            values = np.maximum(shown[name]["weights"][label], 1e-3)
-            box = right.boxplot(
-                values,
-                positions=[position + 0.36 * offset - 0.18],
-                widths=0.3,
-                whis=(5, 95),
-                showfliers=False,
-                patch_artist=True,
-                medianprops={"color": "black", "lw": 1.5},
-            )
-            box["boxes"][0].set(facecolor=shade, edgecolor="0.3")
-    right.axhline(1, color="0.7", lw=1, ls=":")
-    right.set_yscale("log")
-    right.yaxis.set_major_locator(LogLocator(numticks=10))
-    right.set_xticks(range(len(learned)), [shown[name]["method"] for name in learned])
-    right.set(ylabel="weight / mean weight of all rows")
-    right.set_title('Weights of the training rows: grey "neg", coloured "pos"', fontsize=11)
-    right.text(
-        0.99, 0.01, "box: quartiles, whiskers: 5 to 95 %; below 0.001 drawn there",
-        transform=right.transAxes, ha="right", va="bottom", fontsize=8, color="0.4",
-    )  # fmt: skip
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=130)
+
+def draw_weights(axes, shown, lowest=1e-3):
+    """Draw boxes of log weights by method and class; what is at most ``lowest`` lies in a band of its own."""
+    for position, (name, result) in enumerate(shown.items()):
+        for offset, label in ((-0.19, "neg"), (0.19, "pos")):
+            weights = result["weights"][label]
+            above = weights[weights > lowest]
+            color = COLORS[name]
+            look = {"color": color, "lw": 1.2}
+            axes.boxplot(
+                above, positions=[position + offset], widths=0.32, whis=(5, 95), showfliers=False,
+                patch_artist=True, whiskerprops=look, capprops=look, medianprops={"color": "black", "lw": 1.8},
+                boxprops={"facecolor": color if label == "pos" else "white", "edgecolor": color, "lw": 1.2},
+            )  # fmt: skip
+            share = np.mean(weights <= lowest) if len(weights) else 0.0
+            if share > 0:
+                axes.text(
+                    position + offset, lowest * 0.55, f"{100 * share:.0f} %" if share >= 0.01 else "<1 %",
+                    ha="center", va="center", fontsize=8, rotation=90, color="black",
+                )  # fmt: skip
+    axes.axhspan(lowest * 0.3, lowest, color="0.92", zorder=0)
+    axes.axhline(1, color="0.35", lw=1, ls=(0, (4, 3)))
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=lowest * 0.3)
+    decades = [tick for tick in 10.0 ** np.arange(-2, 5) if tick < axes.get_ylim()[1]]
+    axes.set_yticks([lowest * 0.55, *decades], ["≤ 1e-3", *(f"{tick:g}" for tick in decades)])
+    axes.minorticks_off()
+    axes.set_xticks(range(len(shown)), [result["method"].replace(", ", ",\n") for result in shown.values()])
+    axes.set(ylabel="weight / mean weight of all rows")
+    axes.set_title('Training rows by class: "neg" empty, "pos" filled', fontsize=11)
+    axes.set_xlabel(
+        "Boxes: quartiles; whiskers: 5 to 95 %, both of the rows above the grey band.\n"
+        "In the band: the share of the class's rows that weigh at most 1e-3.",
+        fontsize=9,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def main():

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure as MatplotlibFigure
 
 from benchmarks.paper_tables import ranks
+from benchmarks.paper_tables.figures import Drawn, critical_differences, of_table
 from benchmarks.paper_tables.published import PUBLISHED
 from benchmarks.paper_tables.selection import (
     at_defaults,
@@ -38,7 +38,7 @@ def write_report(table: str, rows: pd.DataFrame, out: Path, command: str) -> Pat
     """Write ``<table>.md``, ``<table>_summary.csv`` and most often ``<table>.png``; return the first's path."""
     make = {"benchmark": _benchmark_body, "trials": _trials_body}.get(table, _table_body)
     body, summary = make(table, rows, out)
-    summary.to_csv(out / f"{table}_summary.csv", index=False, float_format="%.4f")
+    summary.to_csv(out / f"{table}_summary.csv", index=False, float_format="%.6f")
     path = out / f"{table}.md"
     path.write_text(
         f"# {TABLES[table].title}\n\n{_about(rows, command)}\n{_note(table)}{body}{_failures(rows)}"
@@ -85,13 +85,20 @@ def _table_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.Data
         parts.append(f"## {task}\n\n{_markdown(block)}\n")
         summaries.append(_summary(honest, task, "validation"))
         summaries.append(_summary(papers_way, task, "test"))
-    _plot_accuracy(honest if validated else papers_way, PUBLISHED.get(table, {}), out / f"{table}.png")
+    summary = pd.concat(summaries, ignore_index=True)
+    chosen_on = "validation" if validated else "test"
+    shown = summary[(summary["metric"] == "accuracy") & (summary["chosen_on"] == chosen_on)]
+    parts.append(_figure(of_table(table, shown, out / f"{table}.png"), table))
     legend = (
         "Per cent, mean ± standard deviation over seeds. Each seed draws its own rows; every column that does not "
         "say otherwise is of the setting that was best on the seed's validation rows (accuracy, then loss). "
         "Settings chosen on test are what the paper reports, and too good.\n\n"
     )
-    return legend + "\n".join(parts), pd.concat(summaries, ignore_index=True)
+    return legend + "\n".join(parts), summary
+
+
+def _figure(drawn: Drawn, table: str) -> str:
+    return f"\n{drawn.markdown(f'{table}.png')}\n"
 
 
 def _cells(chosen: pd.DataFrame, task: str, metric: str) -> pd.Series:
@@ -126,24 +133,6 @@ def _failures(rows: pd.DataFrame) -> str:
         for row in failed.itertuples()
     ]
     return "\n## Failures\n\n" + "\n".join(lines) + "\n"
-
-
-def _plot_accuracy(chosen: pd.DataFrame, published: dict[str, dict[str, tuple]], path: Path) -> None:
-    """Draw accuracy with its standard deviation, the published figures as crosses."""
-    figures = mean_and_std(chosen, "accuracy")
-    tasks = figures.index.get_level_values("task").unique()
-    figure = MatplotlibFigure(figsize=(4.2 * len(tasks) + 2, 5.5), layout="constrained")
-    axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-    for axis, task in zip(axes, tasks, strict=True):
-        block = figures.loc[task].iloc[::-1]
-        axis.errorbar(block["mean"], block.index, xerr=block["std"].fillna(0), fmt="o", capsize=3)
-        theirs = {m: f[0] for m, f in published.get(task, {}).items() if m in block.index}
-        if theirs:
-            axis.plot(list(theirs.values()), list(theirs), "x", color="tab:red", label="published")
-            axis.legend()
-        axis.set(title=task, xlabel="test accuracy, %")
-        axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
 
 
 def _trials_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.DataFrame]:
@@ -194,7 +183,7 @@ def _benchmark_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.
         )
         text += f"## {title} ({p})\n\n{_markdown(scores.T.map(lambda v: f'{100 * v:.1f}'))}\n"
     if n_methods > 1:
-        ranks.plot_ranks(panels, out / f"{table}.png")
+        text += _figure(critical_differences(panels, out / f"{table}.png"), table)
     summary = pd.concat(
         scores.reset_index().melt("task", value_name="mean").assign(metric=title)
         for title, scores in panels.items()

@@ -278,12 +278,6 @@ def test_cliques_are_the_largest_groups_within_the_difference():
     assert ranks.cliques(ranked, 1.3) == [(1.0, 2.2)]
 
 
-def test_diagram_is_drawn(tmp_path):
-    scores = pd.DataFrame(np.random.default_rng(0).random((6, 5)), columns=list("abcde"))
-    ranks.plot_ranks({"G-mean": scores, "macro-F1": scores}, tmp_path / "ranks.png")
-    assert (tmp_path / "ranks.png").stat().st_size > 10_000
-
-
 # ------------------------------------------------------------------ protocols and recipes
 
 

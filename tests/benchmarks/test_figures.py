@@ -1,0 +1,85 @@
+"""The figures of docs/results: what is drawn is what the tables say, and the pages carry its words."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.paper_tables import figures, ranks
+from benchmarks.paper_tables.look import HUES, by_kind, kind_of, name_of
+from benchmarks.paper_tables.methods import METHODS, TUNED
+from skreweight.weighting import WEIGHTINGS
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+def some_figures(tasks: list[str], methods: list[str]) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [(t, m, "validation", *rng.uniform([55, 1], [80, 5]), 3) for t in tasks for m in methods]
+    return pd.DataFrame(rows, columns=["task", "method", "chosen_on", "mean", "std", "n"])
+
+
+def test_names_are_those_that_users_type():
+    assert {"ren", "hu", "ours", "absgd", "two-phase", "proportion", "none"} <= {name_of(m) for m in METHODS}
+    rows = [m for m in METHODS if not m.startswith(("SGD", "ABSGD ("))]
+    for method in (*rows, *TUNED):
+        first = name_of(method).split(",")[0].removesuffix(" + v")
+        assert kind_of(method) == "peers" or first in WEIGHTINGS or first == "LogitAdjustedLoss"
+    assert [kind_of(m) for m in ("ours", "plain, tuned threshold", "boosted trees")] == list(HUES)
+
+
+def test_panels_hold_the_figures_of_the_table():
+    table = some_figures(list("abcd"), ["plain", "ours", "SMOTE + validation rows"])
+    drawn = figures.dots(table, {"b": {"ours": (90.0,)}}, chance=50.0)
+    axes = [axis for axis in drawn.axes if axis.axison]
+    assert len(axes) == 4 and len({axis.get_position().y0 for axis in axes[:3]}) == 1  # three in a row
+    assert len({axis.get_xlim() for axis in axes[:3]}) == 1
+    labels = [text.get_text() for text in axes[0].get_yticklabels()]
+    assert labels == ["ours", "none", "SMOTE + v"]
+    for axis, task in zip(axes, "abcd", strict=True):
+        block = table[table["task"] == task].set_index("method").loc[by_kind(list(table["method"].unique()))]
+        for container, (_, row) in zip(axis.containers, block.iterrows(), strict=True):
+            point, _, (whisker,) = container.lines
+            assert point.get_xdata()[0] == row["mean"]
+            ends = whisker.get_segments()[0][:, 0]
+            np.testing.assert_allclose(ends, [row["mean"] - row["std"], row["mean"] + row["std"]])
+        crosses = [line for line in axis.lines if line.get_marker() == "x"]
+        assert [line.get_xdata()[0] for line in crosses] == ([90.0] if task == "b" else [])
+
+
+def test_hues_are_three_and_distinct():
+    assert len(set(HUES.values())) == 3
+    drawn = figures.dots(some_figures(["a"], ["ours", "plain", "boosted trees"]), {}, None)
+    assert [c.lines[0].get_color() for c in drawn.axes[0].containers] == list(HUES.values())
+
+
+def test_labels_are_kept_apart_and_in_their_order():
+    moved = figures._apart({"a": 1.0, "b": 1.1, "c": 5.0}, 1.0)
+    assert moved["b"] - moved["a"] == pytest.approx(1.0) and moved["c"] > moved["b"]
+    assert np.mean(list(moved.values())) == pytest.approx(np.mean([1.0, 1.1, 5.0]))
+
+
+def test_names_of_a_diagram_lie_within_it(tmp_path):
+    names = ["ours", "plain", "boosted trees", "hu", "SMOTE"]
+    scores = pd.DataFrame(np.random.default_rng(0).random((6, 5)), columns=names)
+    drawn = figures.critical_differences({"G-mean": scores, "macro-F1": scores}, tmp_path / "ranks.png")
+    assert (tmp_path / "ranks.png").stat().st_size > 10_000
+    ranked = ranks.average_ranks(scores)
+    assert f"first {name_of(ranked.index[0])} ({ranked.iloc[0]:.1f})" in drawn.alt
+    assert "over 6 sets" in drawn.caption
+
+
+@pytest.mark.parametrize("name", list(figures.PAGES))
+def test_pages_carry_the_words_of_their_figures(name, tmp_path):
+    shutil.copy(RESULTS / f"{name}.csv", tmp_path)
+    drawn = figures.draw(name, tmp_path)
+    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    page = (RESULTS / f"{figures.PAGES[name][0]}.md").read_text(encoding="utf-8")
+    assert figures.put_into(page, f"{name}.png", drawn) == page
+
+
+def test_a_page_without_the_picture_is_refused():
+    with pytest.raises(ValueError, match="once, got 0 times"):
+        figures.put_into("nothing", "a.png", figures.Drawn("a", "b"))

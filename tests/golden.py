@@ -140,11 +140,11 @@ class Weights(Callback):
 
 
 def replay(golden: Golden, **settings: Any) -> tuple[Recorder, list[np.ndarray]]:
-    """Train with the recorded batches; return what was recorded, and the weights used in stage 2."""
+    """Train with the recorded batches, or those given; return what was recorded, and the weights used in stage 2."""
     recorder, weights = Recorder(), Weights()
     ReweightedClassifier(
         GoldenModule(golden),
-        iterator_train__batch_sampler=EpochBatches(golden),
+        iterator_train__batch_sampler=settings.pop("batches", None) or EpochBatches(golden),
         callbacks=[*settings.pop("callbacks", []), recorder, weights],
         keep_best=False,
         **settings,

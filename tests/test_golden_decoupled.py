@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from skreweight import ReweightedClassifier
 from skreweight._rows.samplers import Sampler, class_shares
+from skreweight.losses import FocalLoss, LDAMLoss, effective_number_weights, ldam_margins
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = dict(np.load(DATA / "golden_decoupled.npz"))
@@ -166,6 +167,42 @@ def test_chances_of_progressive_sampling() -> None:
     for epoch, of_epoch in enumerate(recorded):
         shares = class_shares(COUNTS, "progressive", epoch / (len(recorded) - 1))
         np.testing.assert_allclose(shares, of_epoch, rtol=1e-10)
+
+
+def test_chances_of_schedules_that_are_no_sampling_of_ours() -> None:
+    """In no published configuration: a ramp that begins again or turns round, and roots that grow by the epoch."""
+    ramp = [0.0, 0.5, 1.0]
+    for name, way in (("progressive_cycle1", 3 * ramp), ("progressive_cycle2", ramp + ramp[::-1] + ramp)):
+        for progress, of_epoch in zip(way, DRAWN[f"{name}/p"], strict=True):
+            np.testing.assert_allclose(class_shares(COUNTS, "progressive", progress), of_epoch, rtol=1e-10)
+    for name, roots in (("root_exp", (1, 2, 4)), ("root_linear", (1, 2, 3))):
+        for root, of_epoch in zip(np.repeat(roots, 2), DRAWN[f"{name}/p"], strict=True):
+            np.testing.assert_allclose(class_shares(COUNTS, 1 / root), of_epoch, rtol=1e-10)
+
+
+@pytest.mark.parametrize("counts", ["tiny", "cifar10_lt100", "binary"])
+def test_numbers_by_class(counts: str) -> None:
+    """The authors' LDAM margins; effective numbers were retyped from a function of theirs."""
+    n = torch.from_numpy(DRAWN[f"class/{counts}/counts"]).double()
+    for beta in ("0", "0.9", "0.99", "0.999", "0.9999"):
+        expected = DRAWN[f"class/{counts}/effective_number_{beta}"]
+        np.testing.assert_allclose(effective_number_weights(n, float(beta)), expected, rtol=1e-10)
+    np.testing.assert_allclose(ldam_margins(n), DRAWN[f"class/{counts}/ldam_margins"], rtol=1e-10)
+
+
+def test_losses_of_the_authors() -> None:
+    z, y = (torch.from_numpy(DRAWN[f"loss/{name}"]) for name in ("logits", "targets"))
+    counts = torch.from_numpy(DRAWN["class/tiny/counts"])
+    c = torch.from_numpy(DRAWN["class/tiny/effective_number_0.9999"])[y]
+    ldam, focal = LDAMLoss(counts, reduction="none").double()(z, y), FocalLoss(1.0, reduction="none")(z, y)
+    ce = nn.functional.cross_entropy(z, y, reduction="none")
+    for found, name in (
+        (ldam.mean(), "ldam"),
+        ((c * ldam).sum() / c.sum(), "ldam_cb"),
+        (focal.mean(), "focal_gamma1"),
+        (((1 - (-c * ce).exp()) * c * ce).mean(), "focal_gamma1_cb"),  # p from the weighted cross-entropy
+    ):
+        np.testing.assert_allclose(found, DRAWN[f"loss/{name}"], rtol=1e-10, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from skreweight._composition import features_of, train
-from skreweight._net import files, predict
+from skreweight._net import predict
 from skreweight._net.base import SkorchClassifier
 from skreweight._net.component import ObjectComponent
 from skreweight._net.schedules import schedules_of
@@ -107,6 +108,12 @@ class ReweightedClassifier(SkorchClassifier):
     callbacks : list of skorch callbacks, "disable" or None, default=None
     warm_start : bool, default=False
         Whether `fit` goes on from the present parameters.
+    checkpoint : None, str or path, default=None
+        A file that `fit` writes after each epoch, whole or not at all. A `fit` that finds the file of one with the
+        same data and parameters goes on from it, bit for bit; the file of another fit is refused. `partial_fit` and a
+        warm start take no notice of it.
+    checkpoint_every : int, default=1
+        After how many epochs it is written.
     classes : array-like or None, default=None
         All labels, sorted, where y may lack some; None: those of y.
     iterator_train : None or torch.utils.data.DataLoader, default=None
@@ -171,6 +178,8 @@ class ReweightedClassifier(SkorchClassifier):
         "diagnostics": ["boolean"],
         "autocast": [StrOptions({"bfloat16"}), None],
         "random_state": ["random_state"],
+        "checkpoint": [str, PathLike, None],
+        "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
@@ -203,6 +212,8 @@ class ReweightedClassifier(SkorchClassifier):
         verbose: int = 0,
         callbacks: Any = None,
         warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 1,
         classes: Any = None,
         predict_nonlinearity: Any = "auto",
         iterator_train: Any = None,
@@ -238,6 +249,8 @@ class ReweightedClassifier(SkorchClassifier):
         self.diagnostics = diagnostics
         self.autocast = autocast
         self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
@@ -346,8 +359,8 @@ class ReweightedClassifier(SkorchClassifier):
         self.progress_.weighting = self.weighting_  # saved and loaded with the rest
 
     def _changed_in_place(self) -> list[Any]:
-        progress = self.__dict__.get("progress_")
-        return [*super()._changed_in_place(), *([] if progress is None else [progress])]
+        own = [self.__dict__.get(name) for name in ("progress_", "weighting_")]
+        return [*super()._changed_in_place(), *(part for part in own if part is not None)]
 
     def _set_skorch_params(self, params: dict[str, Any]) -> None:
         going_on = {**schedules_of(self.callbacks_), **self.progress_.schedules} if self.initialized_ else {}
@@ -364,55 +377,3 @@ class ReweightedClassifier(SkorchClassifier):
         if self._answers_in_codes or not self.weighting_.corrects:  # callbacks score the network itself
             return outputs
         return predict.corrected(outputs, self.criterion_, self.weighting_.corrected)
-
-    # ---------------------------------------------------------------- files
-
-    def load_params(
-        self,
-        f_params: Any = None,
-        f_optimizer: Any = None,
-        f_criterion: Any = None,
-        f_history: Any = None,
-        checkpoint: Any = None,
-        use_safetensors: bool = False,
-        *,
-        f_weighting: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Load what `save_params` (or a ``Checkpoint``) stored; no code in the files is run.
-
-        An estimator that is not initialised yet is, where ``f_weighting`` says how many columns and classes
-        there are.
-
-        Parameters
-        ----------
-        f_params, f_optimizer, f_criterion, f_history : path, file or None, default=None
-            As in skorch.
-        checkpoint : skorch.callbacks.Checkpoint or None, default=None
-            Load what this callback saved.
-        use_safetensors : bool, default=False
-        f_weighting : path, file or None, default=None
-            State of the weighting, of both stages, and what was learned of X and y, which must be what a fitted
-            estimator has learned itself. With ``f_params`` and
-            ``f_optimizer`` it is all that `partial_fit` needs to go on exactly where training stood.
-        **kwargs
-            ``f_<name>`` of further components of a subclass.
-        """
-        if f_weighting is not None:
-            kwargs["f_weighting"] = f_weighting
-        with self._unchanged_on_error():
-            files.prepare_for(self, checkpoint, f_weighting)
-            super().load_params(
-                f_params, f_optimizer, f_criterion, f_history, checkpoint, use_safetensors, **kwargs
-            )
-
-    def _get_module(self, name: str, msg: str) -> Any:
-        if name != "weighting_" or not self.initialized_:
-            return super()._get_module(name, msg)
-        progress = self.progress_
-        return files.ResumeFile(
-            self.__dict__,
-            lambda: progress.state_dict(schedules_of(self.callbacks_)),
-            lambda state: progress.load_state_dict(state, self.device),
-            in_training=self._answers_in_codes,
-        )

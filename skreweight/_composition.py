@@ -19,11 +19,14 @@ from torch.optim import Optimizer
 from skreweight._checks import check_together
 from skreweight._listener import SkorchListener
 from skreweight._net.base import SkorchClassifier
+from skreweight._net.checkpoint import CheckpointFile, RunCheckpoint
 from skreweight._net.criterion import class_weight_vector
 from skreweight._net.outputs import FirstOutputs
 from skreweight._net.predict import logits_of, not_finite
 from skreweight._net.predicting import PREDICTION_ROWS
+from skreweight._net.resuming import go_on_from
 from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
+from skreweight._rows.fingerprint import of_rows, of_value
 from skreweight._rows.place import Given, Labelled, Rows
 from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes
 from skreweight._training.guard import NonFiniteError
@@ -48,6 +51,7 @@ def train(
     classes: Any = None,
     every_class: bool = True,
     judged: Labelled | None = None,
+    checkpoint: RunCheckpoint | None = None,
 ) -> None:
     """Train the epochs that are left of both stages, or all of them.
 
@@ -66,15 +70,24 @@ def train(
         Whether every class must have a row to train on.
     judged : Labelled or None, default=None
         Rows on which parameters are judged instead of the validation rows, by the loss alone.
+    checkpoint : RunCheckpoint or None, default=None
+        Of a fit that this one is a part of; None: the estimator's own, if it has one and begins here.
     """
+    file = _checkpoint_of(net) if checkpoint is None and not goes_on else None
     with _undone_on_error(net):
-        given = begun(net, *data, goes_on=goes_on, learns=learns, classes=classes, every_class=every_class)
+        seed = None if file is None else file.start.get("seed")
+        given = begun(
+            net, *data, goes_on=goes_on, learns=learns, classes=classes, every_class=every_class, seed=seed
+        )
         given = replace(given, judged=judged)
+        if file is not None:
+            file.belongs_to(_fingerprint(net, given), {"seed": net.progress_.seed})
+            checkpoint = file.next_run()
         rows = given.on(torch.device(net.device), net._floating_dtype())
         if not goes_on:
-            _run(net, given, rows, *data[:2])
+            _run(net, given, rows, data[0], data[1], checkpoint)
     if goes_on:
-        _run(net, given, rows, *data[:2])
+        _run(net, given, rows, data[0], data[1])
 
 
 def begun(
@@ -84,17 +97,59 @@ def begun(
     learns: bool = True,
     classes: Any = None,
     every_class: bool = True,
+    seed: int | None = None,
 ) -> Given:
-    """Check parameters and data, learn what is to be learned of them, make the components; parameters as in `train`."""
+    """Check parameters and data, learn what is to be learned of them, make the components.
+
+    Parameters as in `train`; `seed` is that of a fit which is taken up again.
+    """
     net._check_parameters()
     if not goes_on:
         net.progress_ = net._new_state()
+        net.progress_.seed = net.progress_.seed if seed is None else seed
     given, learned = _prepared(net, data, learns, classes, every_class)
     net._learn(learned)
     if not goes_on:
         net._initialize_components()
         check_together(net)
     return given
+
+
+#: Parameters on which the trained network does not depend.
+WITHOUT_EFFECT = {
+    "callbacks",  # looked at as they were given
+    "checkpoint",
+    "checkpoint_every",
+    "iterator_valid",
+    "predict_nonlinearity",
+    "torch_load_kwargs",
+    "use_caching",
+    "verbose",
+    "warm_start",
+}
+
+
+def _checkpoint_of(net: SkorchClassifier) -> CheckpointFile | None:
+    if net.checkpoint is None:
+        return None
+    net._check_parameters()
+    return CheckpointFile(net.checkpoint, net.checkpoint_every)
+
+
+def _fingerprint(net: SkorchClassifier, given: Given) -> dict[str, str]:
+    """What the fit depends on, by the names that its user knows."""
+    params = {k: v for k, v in net.get_params().items() if k.split("__")[0] not in WITHOUT_EFFECT}
+    validation = given.validation
+    return {
+        "the estimator": f"{type(net).__module__}.{type(net).__qualname__}",
+        **{name: of_value(value) for name, value in sorted(params.items())},
+        "callbacks": of_value(net.callbacks),
+        "X": of_rows(given.labelled.features),
+        "y": of_rows(given.labelled.codes) + of_value(net.labels_.tolist()),
+        "sample_weight": of_rows(given.labelled.weights),
+        "the validation rows": of_rows(given.held)
+        + ("" if validation is None else of_rows(validation.features) + of_rows(validation.codes)),
+    }
 
 
 @contextmanager
@@ -133,17 +188,30 @@ def _prepared(
     )
 
 
-def _run(net: SkorchClassifier, given: Given, rows: Rows, X: Any, y: Any) -> None:
+def _run(
+    net: SkorchClassifier,
+    given: Given,
+    rows: Rows,
+    X: Any,
+    y: Any,
+    checkpoint: RunCheckpoint | None = None,
+) -> None:
     """Run the epochs that are left, with labels as codes, inside skorch's lifecycle."""
     with net._answering_in_codes():
         _begin(net, X, y)
+        n_all = net.warmup_epochs + net.max_epochs
+        if checkpoint is not None and checkpoint.saved is not None:
+            go_on_from(net, checkpoint.saved)
+            n_epochs = 0 if net.progress_.stopped else n_all - net.progress_.epochs_done
+        else:
+            n_epochs = net.progress_.epochs_to_go(n_all, net.max_epochs)
         # From here on what counts is what the callbacks have left: components may be others by now.
         if net._floating_dtype() != rows.dtype:
             rows = given.on(rows.device, net._floating_dtype())
-        run = Run(lambda: _plan(net), rows, net.progress_, SkorchListener(net, rows))
+        run = Run(lambda: _plan(net), rows, net.progress_, SkorchListener(net, rows, checkpoint))
         first_outputs = FirstOutputs(net.criterion_, len(net.labels_))
         try:
-            run.train(net.progress_.epochs_to_go(net.warmup_epochs + net.max_epochs, net.max_epochs))
+            run.train(n_epochs)
             _check_finite(net, rows)
         except NonFiniteError as error:
             largest = float(rows.x.abs().max()) if isinstance(rows.x, Tensor) else 0.0
@@ -152,6 +220,7 @@ def _run(net: SkorchClassifier, given: Given, rows: Rows, X: Any, y: Any) -> Non
         finally:
             first_outputs.remove()
             net.example_weights_ = run.example_weights()[: rows.n_given].cpu().numpy()
+            net.progress_.row_weights = None
         _warn_of_silent_rows(net)
         net.notify("on_train_end", X=X, y=y)
 

@@ -14,6 +14,8 @@ from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
+from skreweight._net.checkpoint import RunCheckpoint
+from skreweight._net.resuming import state_of
 from skreweight._net.schedules import restart
 from skreweight._rows.batches import Batch
 from skreweight._rows.check import is_dataset
@@ -35,10 +37,12 @@ class SkorchListener:
     net : NeuralNet
         Initialised; gets the attribute ``stage_``.
     rows : Rows
+    checkpoint : RunCheckpoint or None, default=None
+        What the net is saved to.
     """
 
-    def __init__(self, net: NeuralNet, rows: Rows) -> None:
-        self._net, self._rows = net, rows
+    def __init__(self, net: NeuralNet, rows: Rows, checkpoint: RunCheckpoint | None = None) -> None:
+        self._net, self._rows, self._checkpoint = net, rows, checkpoint
         self._on_epoch = _datasets(rows)
         self._optimizer = net.optimizer_
         self._has_warned = False
@@ -122,6 +126,11 @@ class SkorchListener:
                     raise
                 stopped = True
         return stopped
+
+    def epoch_counted(self, *, last: bool) -> None:
+        """Save the net, if there is a checkpoint."""
+        if self._checkpoint is not None:
+            self._checkpoint.after_epoch(lambda: state_of(self._net), last=last)
 
     def interrupted(self) -> None:
         """Take an epoch that was not finished out of the history: it begins again with the next training."""

@@ -18,13 +18,14 @@ from skorch.callbacks import EpochTimer
 from skorch.history import History
 
 from skreweight._names import check_arguments, check_parameter_names
+from skreweight._net import files
 from skreweight._net.check import check_settings
 from skreweight._net.component import ObjectComponent
 from skreweight._net.criterion import per_example_criterion
 from skreweight._net.log import TrainingLog
 from skreweight._net.make import fused_where_it_can_be, made_module
 from skreweight._net.predicting import PredictingNet
-from skreweight._net.schedules import settings_of
+from skreweight._net.schedules import schedules_of, settings_of
 from skreweight._rows.prepare import Learned
 
 
@@ -46,6 +47,8 @@ class SkorchClassifier(PredictingNet):
     }
 
     _params_to_validate: set[str]
+    # What loaded files say of their epochs.
+    _stamps_read: ClassVar[list[Any]] = []
     # Whether predictions are class codes: callbacks score while labels are codes.
     _answers_in_codes = False
 
@@ -302,12 +305,90 @@ class SkorchClassifier(PredictingNet):
 
     # ---------------------------------------------------------------- files and pickles
 
-    def load_params(self, *args: Any, **kwargs: Any) -> None:
-        """Load what `save_params` stored; ``device="auto"`` stays what it is."""
+    def load_params(
+        self,
+        f_params: Any = None,
+        f_optimizer: Any = None,
+        f_criterion: Any = None,
+        f_history: Any = None,
+        checkpoint: Any = None,
+        use_safetensors: bool = False,
+        *,
+        f_weighting: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Load what `save_params` (or a ``Checkpoint``) stored; no code in the files is run.
+
+        An estimator that is not initialised yet is, where ``f_weighting`` says how many columns and classes
+        there are.
+
+        Parameters
+        ----------
+        f_params, f_optimizer, f_criterion, f_history : path, file or None, default=None
+            As in skorch.
+        checkpoint : skorch.callbacks.Checkpoint or None, default=None
+            Load what this callback saved.
+        use_safetensors : bool, default=False
+        f_weighting : path, file or None, default=None
+            State of the weighting, of both stages, and what was learned of X and y, which must be what a fitted
+            estimator has learned itself. With ``f_params`` and
+            ``f_optimizer`` it is all that `partial_fit` needs to go on exactly where training stood.
+        **kwargs
+            ``f_<name>`` of further components of a subclass.
+        """
+        if f_weighting is not None:
+            kwargs["f_weighting"] = f_weighting
         requested = self.__dict__["device"]
-        super().load_params(*args, **kwargs)
+        with self._unchanged_on_error(), files.tensors_unchanged_on_error(self):
+            files.prepare_for(self, checkpoint, f_weighting)
+            read: list[Any] = []
+            self.__dict__["_stamps_read"] = read
+            super().load_params(
+                f_params, f_optimizer, f_criterion, f_history, checkpoint, use_safetensors, **kwargs
+            )
+            with_history = checkpoint is not None and checkpoint.f_history is not None and f_history is None
+            files.check_of_one_epoch(read, len(self.history) if with_history else None)
+            del self.__dict__["_stamps_read"]
         if requested == "auto":
             self.device = "auto"
+
+    def save_params(
+        self,
+        f_params: Any = None,
+        f_optimizer: Any = None,
+        f_criterion: Any = None,
+        f_history: Any = None,
+        use_safetensors: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save parts of the estimator, each to a file of its own that is written whole or not at all.
+
+        Parameters
+        ----------
+        f_params, f_optimizer, f_criterion, f_history : path, file or None, default=None
+            As in skorch.
+        use_safetensors : bool, default=False
+        **kwargs
+            ``f_weighting`` (see `load_params`), and ``f_<name>`` of further components of a subclass.
+        """
+        targets = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
+        targets |= {**kwargs, "f_history": f_history}
+        files.save_whole(super().save_params, targets, use_safetensors=use_safetensors)
+
+    def _get_module(self, name: str, msg: str) -> Any:
+        if not self.initialized_:
+            return super()._get_module(name, msg)
+        if name == "weighting_":
+            progress = self.progress_
+            part: Any = files.ResumeFile(
+                self.__dict__,
+                lambda: progress.state_dict(schedules_of(self.callbacks_)),
+                lambda state: progress.load_state_dict(state, self.device),
+                in_training=self._answers_in_codes,
+            )
+        else:
+            part = super()._get_module(name, msg)
+        return files.Stamped(part, [self.progress_.seed, len(self.history)], self._stamps_read)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickling; tensors on a GPU can be loaded without one."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+import copy
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch.history import History
-from torch import Tensor
+from torch import Tensor, nn
 
+from skreweight._net.checkpoint import replacing
 from skreweight._rows.carve import shown
 
 _ARRAYS = ("class_counts", "validation_indices", "example_weights")
@@ -144,3 +150,115 @@ def _saved(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain_list(array: NDArray[Any]) -> list[Any]:
     return [value.item() if isinstance(value, np.generic) else value for value in array.tolist()]
+
+
+#: Under this name files say what training, and which epoch of it, they are of.
+STAMP = "skreweight_epoch"
+
+
+class Stamped:
+    """A module or optimiser whose saved state says of which epoch it is.
+
+    Parameters
+    ----------
+    part : object with ``state_dict`` and ``load_state_dict``
+    stamp : list of int
+        The training's seed and how many epochs its history has.
+    read : list
+        Where the stamps of loaded states are put.
+    """
+
+    def __init__(self, part: Any, stamp: list[int], read: list[Any]) -> None:
+        self._part, self._stamp, self._read = part, stamp, read
+
+    def state_dict(self) -> Any:
+        """Return the state; the stamp lies where loading it elsewhere does not look."""
+        state = self._part.state_dict()
+        if hasattr(state, "_metadata"):
+            state._metadata[STAMP] = {"stamp": self._stamp}
+        else:
+            state[STAMP] = self._stamp
+        return state
+
+    def load_state_dict(self, state: Any) -> None:
+        """Take over a saved state, and remember its stamp."""
+        of_module = hasattr(state, "_metadata")
+        self._read.append(
+            state._metadata.pop(STAMP, {}).get("stamp") if of_module else state.pop(STAMP, None)
+        )
+        self._part.load_state_dict(state)
+
+
+def check_of_one_epoch(stamps: list[Any], n_epochs: int | None) -> None:
+    """Raise a ValueError where files that were loaded together are of different epochs.
+
+    Parameters
+    ----------
+    stamps : list of (seed, number of epochs) or None
+        None of a file that has no stamp, as those of version 0.1.0.
+    n_epochs : int or None
+        Epochs of the history that was loaded with them, if one was.
+    """
+    known = [stamp for stamp in stamps if stamp is not None]
+    epochs = {int(stamp[1]) for stamp in known}
+    if known and n_epochs is not None:
+        epochs.add(n_epochs)
+    if len(epochs) > 1 or len({int(stamp[0]) for stamp in known}) > 1:
+        found = " and ".join(map(str, sorted(epochs))) if len(epochs) > 1 else "one number, of different fits"
+        raise ValueError(
+            f"The files are not of one moment (epochs: {found}): saving was cut short in between. Train anew, or with "
+            "checkpoint=, which is one file."
+        )
+
+
+@contextmanager
+def tensors_unchanged_on_error(net: Any) -> Iterator[None]:
+    """Context that leaves modules and optimisers as they were if it fails."""
+    own = vars(net)
+    modules = [own[f"{n}_"] for n in getattr(net, "_modules", ()) if isinstance(own.get(f"{n}_"), nn.Module)]
+    optimizers = [own[f"{n}_"] for n in getattr(net, "_optimizers", ()) if f"{n}_" in own]
+    tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+    saved = [t.detach().clone() for t in tensors]
+    states = [copy.deepcopy(o.state_dict()) for o in optimizers]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for tensor, old in zip(tensors, saved, strict=True):
+                tensor.copy_(old)
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+        raise
+
+
+def save_whole(save: Callable[..., None], targets: Mapping[str, Any], *, use_safetensors: bool) -> None:
+    """Save each target; a file under a path is written whole, or what is there stays.
+
+    Parameters
+    ----------
+    save : callable
+        skorch's ``save_params``.
+    targets : mapping of ``f_<name>`` to path, file or None
+    use_safetensors : bool
+
+    Warns
+    -----
+    UserWarning
+        Where a file cannot be written, before the error is raised: skorch's ``Checkpoint`` keeps that to itself.
+    """
+    for name, target in targets.items():
+        if target is None:
+            continue
+        if not isinstance(target, str | os.PathLike):
+            save(**{name: target}, use_safetensors=use_safetensors)
+            continue
+        try:
+            with replacing(Path(target)) as temporary:
+                save(**{name: str(temporary)}, use_safetensors=use_safetensors)
+        except (OSError, RuntimeError) as error:  # torch's of a full disk is a RuntimeError
+            reason = str(error).splitlines()[0]
+            warnings.warn(
+                f"{name}={str(target)!r} was not saved, what was there is left as it was: {reason}.",
+                stacklevel=4,
+            )
+            raise

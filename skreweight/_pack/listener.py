@@ -27,6 +27,11 @@ class MembersListener:
         Makes a new optimiser for the pack.
     on_epoch : callable () or None, default=None
         Called at the end of each epoch.
+
+    Attributes
+    ----------
+    save : callable (bool) or None
+        Called when an epoch has been counted, with whether it was the last one.
     """
 
     wants_batches = wants_validation = wants_gradients = False
@@ -38,6 +43,7 @@ class MembersListener:
         on_epoch: Callable[[], None] | None = None,
     ) -> None:
         self._nets, self._fresh_optimizer, self._on_epoch = nets, fresh_optimizer, on_epoch
+        self.save: Callable[[bool], None] | None = None
 
     def _tell(self, method: str, **kwargs: Any) -> None:
         for sharing in self._nets:
@@ -81,6 +87,11 @@ class MembersListener:
         if self._on_epoch is not None:
             self._on_epoch()
         return False
+
+    def epoch_counted(self, *, last: bool) -> None:
+        """Save the pack, if there is a checkpoint."""
+        if self.save is not None:
+            self.save(last)
 
     def interrupted(self) -> None:
         """Ctrl-C stops the whole pack."""

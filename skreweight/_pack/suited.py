@@ -56,6 +56,7 @@ def why_alone(net: ReweightedClassifier, X: Any) -> str | None:
     """
     refusals = {
         "X is no array": is_dataset(X) or isinstance(X, dict),
+        "it has a checkpoint": net.checkpoint is not None,
         "callbacks watch it": net.callbacks not in (None, "disable", []),
         "iterator_train is a loader": net.iterator_train is not None,
         "iterator_train__ sets more than shuffle and drop_last": bool(

@@ -43,7 +43,7 @@ class NonFiniteError(ValueError):
         if self.batch is None:
             self.args = (
                 f"Training ended in epoch {epoch} with a network whose parameters or outputs are not finite. "
-                f"Likely cause: {cause}. It cannot predict: train it anew.",
+                f"Likely cause: {cause}. It cannot predict: history_ is left; mend that and train it anew.",
             )
             return
         self.args = (

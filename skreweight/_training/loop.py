@@ -64,6 +64,10 @@ class Listener(Protocol):
         """An epoch is behind; return whether its stage is to end."""
         ...
 
+    def epoch_counted(self, *, last: bool) -> None:
+        """The state has counted the epoch; `last` says that no other one follows."""
+        ...
+
     def interrupted(self) -> None:
         """Ctrl-C came: the epoch, if one was begun, is not finished."""
         ...
@@ -149,10 +153,13 @@ class Loop:
             epoch = self._next_epoch()
             self._run_epoch(epoch)
             state.epochs_done += 1
-            if listener.epoch_ends():
-                if epoch.is_last:
-                    return
+            stops = listener.epoch_ends()
+            state.stopped = stops and epoch.is_last
+            if stops and not epoch.is_last:
                 state.epochs_done = epoch.stage_ends
+            listener.epoch_counted(last=state.stopped or state.epochs_done >= last)
+            if state.stopped:
+                return
 
     def _run_epoch(self, epoch: Epoch) -> None:
         listener, step, weights = self._listener, epoch.step, epoch.weights

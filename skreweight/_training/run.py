@@ -51,7 +51,6 @@ class Run:
         self.rows, self.state = rows, state
         self._asked, self._listener = plan, listener
         self._batches: dict[Any, Iterable[Batch]] = {}
-        self._last_weights: Tensor | None = None
         self._output_layer: tuple[Any, OutputLayer] | None = None
         self._plan = self._ask()
         self._network = Network.of(self._plan)
@@ -110,7 +109,7 @@ class Run:
         rows, weighting = self.rows, self._plan.stages[-1].weighting
         weights = weighting.stored_weights
         if weights is None:
-            weights = self._last_weights
+            weights = self.state.row_weights
         if weights is None:  # no step of the last stage touched the training rows, or none came
             plain = torch.ones(len(rows.targets)) if rows.multiplicity is None else rows.multiplicity
             weights = plain * weighting.weights_of_untouched_rows()
@@ -279,10 +278,10 @@ class Run:
         weighting, rows = stage.weighting, self.rows
         if stage.rows != "training" or not weighting.changes_weights or weighting.stored_weights is not None:
             return None
-        if self._last_weights is None:
-            shape = (*self._plan.model.shape, len(rows.targets))
-            self._last_weights = torch.ones(shape, dtype=torch.float64, device=rows.device)
-        return self._last_weights
+        shape, known = (*self._plan.model.shape, len(rows.targets)), self.state.row_weights
+        if known is None or known.shape != shape:
+            self.state.row_weights = torch.ones(shape, dtype=torch.float64, device=rows.device)
+        return self.state.row_weights
 
     def _judges(self, stage: Stage) -> Callable[[], Judgement] | None:
         """What judges the network at the end of an epoch or step; None without rows for it."""
@@ -304,4 +303,4 @@ class Run:
         self.state.best.update(self._plan.model, accuracy, judgement.loss)
 
     def _diagnose(self, stage: Stage, noted: dict[str, list[Tensor]]) -> dict[str, Figure]:
-        return summarised(noted, stage.weighting, self.rows, self._last_weights, self._plan.labels)
+        return summarised(noted, stage.weighting, self.rows, self.state.row_weights, self._plan.labels)

@@ -42,6 +42,10 @@ class TrainingState:
         States of the members' generators; empty before training begins.
     schedules : dict of str to dict
         Loaded states of learning-rate schedules, until training begins.
+    row_weights : torch.Tensor of shape (*M, N), float64, or None
+        What each row of X weighed in the last epoch, while training is under way, of a method that does not store it.
+    stopped : bool
+        Whether a callback ended the last stage before its last epoch.
     frozen : set of str
         Parameters whose ``requires_grad`` the present stage has taken away, and gives back. No file holds them: a
         module that is made for it has none.
@@ -57,6 +61,8 @@ class TrainingState:
         self.random_state: dict[str, Tensor] = {}
         self.members_random_state: list[Tensor] = []
         self.schedules: dict[str, dict[str, Any]] = {}
+        self.row_weights: Tensor | None = None
+        self.stopped = False
         self.frozen: set[str] = set()
         self._drawing_on: tuple[list[Tensor], list[torch.Generator]] | None = None
 
@@ -64,6 +70,7 @@ class TrainingState:
         """Begin at the first epoch again, for a new module; the random state goes on."""
         self.epochs_done = 0
         self.best, self.last, self.schedules = BestParameters(), {}, {}
+        self.row_weights, self.stopped = None, False
         self.frozen = set()
 
     def epochs_to_go(self, n_all: int, n_more: int) -> int:
@@ -145,6 +152,8 @@ class TrainingState:
                 "members_random_state": list(self.members_random_state),
                 "best": self.best.state_dict(),
                 "last": dict(self.last),
+                "row_weights": self.row_weights,
+                "stopped": self.stopped,
             },
         }
 
@@ -180,6 +189,9 @@ class TrainingState:
         self.best = BestParameters()
         self.best.load_state_dict(progress["best"])
         self.last = dict(progress["last"])
+        weights = progress.get("row_weights")
+        self.row_weights = None if weights is None else weights.to(device)
+        self.stopped = progress.get("stopped", False)
         return None if self.weighting is None or state["weighting"] is None else self.weighting.stored_weights
 
     def give_member(self, k: int, own: TrainingState) -> None:

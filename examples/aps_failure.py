@@ -230,7 +230,7 @@ def draw_precision_and_recall(axes, shown, y_test):
     axes.axhline((y_test == "pos").mean(), color="0.35", lw=1, ls=(0, (4, 3)), label="chance")
     axes.set(xlabel="recall of the failures", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
     axes.set_title("Test rows, first seed (average precision)", fontsize=11)
-    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -264,8 +264,8 @@ def draw_weights(axes, shown, lowest=1e-3):
     axes.set(ylabel="weight / mean weight of all rows")
     axes.set_title('Training rows by class: "neg" empty, "pos" filled', fontsize=11)
     axes.set_xlabel(
-        "Boxes: quartiles; whiskers: 5 to 95 %, both of the rows above the grey band.\n"
-        "In the band: the share of the class's rows that weigh at most 1e-3.",
+        "Boxes: quartiles; whiskers: 5 to 95 %,\nboth of the rows above the grey band; in it, the share\n"
+        "of the class's rows that weigh at most 1e-3.",
         fontsize=9,
     )
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,10 +1,11 @@
 """
-Images with a Dataset
-=====================
+Images with a Dataset, and frozen layers
+========================================
 
 Where images do not fit into one array, or are changed as they are read, X may be a torch ``Dataset`` of
 ``(image, label)`` pairs. Any network goes in as a class: ``n_classes`` is filled in from the labels. Here a small
-convolutional network tells a rare handwritten 8 from the other digits, with images shifted at random in training.
+convolutional network tells a rare handwritten 8 from the other digits, with images shifted at random in training. In
+stage 2 everything may be trained on, or the last layer alone.
 """
 
 import matplotlib.pyplot as plt
@@ -66,17 +67,31 @@ class ConvNet(nn.Module):
 # ------------
 #
 # ``y=None`` reads the labels from the Dataset. ``"absgd"`` looks at losses alone and needs no validation rows; for
-# methods that need some, they are carved from a Dataset as from an array.
+# methods that need some, they are carved from a Dataset as from an array. ``stage_two_trainable="classifier"`` freezes
+# all but the layer that makes the logits; patterns of parameter names, such as ``["layers.6.*"]``, say it more finely.
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-for ax, name in zip(axes, ["none", "absgd"], strict=True):
+contestants = {
+    'weighting="none"': {"weighting": "none"},
+    'weighting="absgd"': {"weighting": "absgd"},
+    '"absgd", last layer in stage 2': {"weighting": "absgd", "stage_two_trainable": "classifier"},
+}
+fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.6), layout="constrained")
+for ax, (name, options) in zip(axes, contestants.items(), strict=True):
     clf = ReweightedClassifier(
-        ConvNet, weighting=name, warmup_epochs=6, max_epochs=10, lr=3e-3, batch_size=64, random_state=0
+        ConvNet, warmup_epochs=6, max_epochs=10, lr=3e-3, batch_size=64, random_state=0, **options
     )
     clf.fit(Shifted(images[train], codes[train]), None)
     predicted = clf.predict(images[test])
     ConfusionMatrixDisplay.from_predictions(
         codes[test], predicted, display_labels=["other", "8"], cmap="Blues", colorbar=False, ax=ax
     )
-    ax.set_title(f'weighting="{name}"')
+    ax.set_title(name, fontsize=11)
 plt.show()
+
+# %%
+# What stands before the logits
+# -----------------------------
+#
+# ``features`` returns the inputs of the last layer: the representation that frozen layers keep.
+
+print(clf.features(images[test]).shape)

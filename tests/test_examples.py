@@ -27,7 +27,7 @@ def run(code: list[str], folder: Path, **variables: str) -> str:
 
 def test_there_are_examples():
     assert {p.stem for p in EXAMPLES} >= {"quickstart", "aps_failure", "scikit_learn_tour"}
-    assert len(GALLERY) >= 9
+    assert len(GALLERY) >= 12
 
 
 @pytest.mark.slow

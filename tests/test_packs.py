@@ -274,8 +274,10 @@ class TestStageOneIsShared:
 
 
 class TestFailures:
-    def test_a_member_that_diverges_fails_alone(self) -> None:
+    @pytest.mark.parametrize("reads", [True, False])
+    def test_a_member_that_diverges_fails_alone(self, reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its parameters are those of its last good step, as alone; the others do not notice."""
+        monkeypatch.setattr("skreweight._training.members_guard.reading_is_free", lambda device: reads)
         nets = estimators("absgd", validation_data=8, module=Overflowing, **OPTIMIZERS["adam"])
         X, y = data()
         X, y = np.vstack([X, np.full((1, 5), 1e7)]), np.append(y, 0)

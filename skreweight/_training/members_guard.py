@@ -16,7 +16,8 @@ from skreweight.core.model import Model
 class MembersGuard:
     """Steps an optimiser; a member whose loss or gradient is not finite stays at its last good step from then on.
 
-    One flag is read per batch, as for single networks whose optimiser is not fused.
+    On a CPU one flag is read per batch, as for single networks whose optimiser is not fused. On other devices, where
+    reading it would wait for the step, members are set aside by arithmetic that leaves finite ones as they are.
 
     Parameters
     ----------
@@ -38,6 +39,7 @@ class MembersGuard:
         self._model, self._optimizer = model, optimizer
         device = model.parameters[0].device
         self.failed = torch.zeros(*model.shape, 2, dtype=torch.int64, device=device)
+        self._reads = reading_is_free(device)
         self._found = torch.zeros((), dtype=torch.float32, device=device)
         self._unit = torch.ones((), dtype=torch.float32, device=device)
         self._kept: dict[str, Tensor] = {}
@@ -58,9 +60,7 @@ class MembersGuard:
         """Step the optimiser; take note of members for which that cannot be."""
         self._n_steps += 1
         gradients = [p.grad for p in self._model.parameters if p.grad is not None]
-        check_finite(gradients, loss, self._found, self._unit)
-        if bool(self._found):
-            self._found.zero_()
+        if not self._reads or self._any_bad(gradients, loss):
             finite = loss.isfinite()
             for gradient in gradients:
                 finite = finite & gradient.flatten(1).isfinite().all(-1, keepdim=True)
@@ -68,10 +68,20 @@ class MembersGuard:
         self._optimizer.step(closure)
         return True
 
+    def _any_bad(self, gradients: list[Tensor], loss: Tensor) -> bool:
+        """Read whether any member's loss or gradient is not finite."""
+        check_finite(gradients, loss, self._found, self._unit)
+        found = bool(self._found)
+        if found:
+            self._found.zero_()
+        return found
+
     def _set_aside(self, bad: Tensor, gradients: list[Tensor]) -> None:
         """Keep the parameters of members that fail now, and let zeros be trained in their place."""
         new = bad & (self.failed[:, 1:] == 0)
-        self.failed = torch.where(new, self.failed.new_tensor([self._epoch, self._n_steps]), self.failed)
+        now = (self._epoch, self._n_steps)
+        parts = [torch.where(new, n, self.failed[:, i : i + 1]) for i, n in enumerate(now)]
+        self.failed = torch.cat(parts, dim=1)
         state = self._model.state()
         before = dict(zip(self._model.buffers, self._buffers, strict=True))
         for name, tensor in state.items():
@@ -102,3 +112,8 @@ class MembersGuard:
         if bool((self.failed > 0).all()):
             raise NonFiniteError(int(self.failed[:, 1].max()))
         return 0
+
+
+def reading_is_free(device: torch.device) -> bool:
+    """Whether the host may look at a flag of a device without waiting for what is queued there."""
+    return device.type == "cpu"

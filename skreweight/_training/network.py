@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 
 from skreweight._training.guard import FiniteGuard, Guard
+from skreweight._training.heap import keep_freed_memory
 from skreweight._training.members_guard import MembersGuard
 from skreweight._training.stage import Plan
 from skreweight.core.model import Model
@@ -43,6 +44,8 @@ class Network:
             Where the optimiser steps none of the model's parameters.
         """
         _check_belong_together(plan.model, plan.optimizer)
+        if plan.model.shape:
+            keep_freed_memory()
         return _made(plan, _guard(plan))
 
     def following(self, plan: Plan) -> Network:

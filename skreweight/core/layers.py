@@ -74,7 +74,12 @@ def affine(a: Tensor, weight: Tensor, bias: Tensor | None, alpha: float = 1.0) -
 
 def outer_sum(delta: Tensor, a: Tensor) -> Tensor:
     """Return Σ_i δ_i a_iᵀ, (*M, O, I)."""
-    return torch.mm(delta.t(), a) if delta.dim() == 2 else delta.mT @ a
+    return torch.mm(delta.t(), a) if delta.dim() == 2 else product(delta.mT, a)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b; of two stacks of matrices without the views that ``@`` makes of each."""
+    return torch.bmm(a, b) if a.dim() == b.dim() == 3 and len(a) == len(b) else a @ b
 
 
 def _linear_gradient(
@@ -110,7 +115,7 @@ def _linear_squares(
 
 
 def _linear_backward(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor) -> Tensor:
-    return delta @ theta["weight"]
+    return product(delta, theta["weight"])
 
 
 def _conv_gradient(

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from skreweight.core.layers import Direction, LayerRule, affine, outer_sum, scaled_rows
+from skreweight.core.layers import Direction, LayerRule, affine, outer_sum, product, scaled_rows
 
 
 def _fan_in_factor(theta: Direction) -> float:
@@ -34,7 +34,7 @@ def _ntp_squares(layer: nn.Module, theta: Direction, a: Tensor, squared: Tensor,
 
 
 def _ntp_backward(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor) -> Tensor:
-    return (delta @ theta["weight"]) * _fan_in_factor(theta)
+    return product(delta, theta["weight"]) * _fan_in_factor(theta)
 
 
 def _scale_gradient(

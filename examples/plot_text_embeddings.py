@@ -2,9 +2,10 @@
 Imbalanced text embeddings
 ==========================
 
-Text usually arrives as one embedding a sentence. Here are the film reviews of SST-2, twenty negative ones for a thousand
-positive, where the file of embeddings is at hand (:func:`~skreweight.datasets.load_sst` looks in SKREWEIGHT_DATA). Where it is
-not, sentences of NumPy's and scikit-learn's own manuals stand in: which of the two does a sentence come from?
+Text usually arrives as one embedding a sentence. Here are the film reviews of SST-2, twenty negative ones for a
+thousand positive, where the file of embeddings is at hand (:func:`~skreweight.datasets.load_sst` looks in
+SKREWEIGHT_DATA). Where it is not, sentences of NumPy's and scikit-learn's own manuals stand in: which of the two does a
+sentence come from?
 
 Five rows of each class are held back for the weightings that learn from validation rows.
 """
@@ -101,5 +102,6 @@ fig.legend(handles=handles, loc="outside lower center", ncols=3)
 plt.show()
 
 # %%
-# Dots are means over three seeds, whiskers one standard deviation. Weights move rows across the boundary, from the common
-# class to the rare one; the ranking gains nothing by it. Ten draws, tuned settings and rivals are on :doc:`/results/sst2`.
+# Dots are means over three seeds, whiskers one standard deviation. Weights move rows across the boundary, from the
+# common class to the rare one; the ranking gains nothing by it. Ten draws, tuned settings and rivals are on
+# :doc:`/results/sst2`.

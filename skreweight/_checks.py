@@ -9,7 +9,7 @@ from torch import nn
 from skreweight._net.base import SkorchClassifier
 from skreweight._net.predict import plain
 from skreweight.losses import LDAMLoss, LogitAdjustedLoss
-from skreweight.weighting import LogitAdjustment, Proportion
+from skreweight.weighting import LogitAdjustment, Meta, Proportion
 
 
 def check_together(net: SkorchClassifier) -> None:
@@ -82,9 +82,10 @@ def _corrections(net: SkorchClassifier) -> list[str]:
     """What corrects for the number of rows in the classes."""
     draws = _draws(net)
     found = [] if draws is None else [draws]
-    if net.class_weight is not None and not isinstance(net.class_weight, dict):
+    weights = net.class_weight
+    if weights is not None and not (isinstance(weights, dict) and len({1.0, *weights.values()}) == 1):
         found.append(f"class_weight={net.class_weight!r}")
-    if isinstance(net.weighting_, Proportion | LogitAdjustment):
+    if isinstance(net.weighting_, Proportion | Meta | LogitAdjustment):
         found.append(type(net.weighting_).__name__)
     criterion = plain(net.criterion_)
     if isinstance(criterion, LogitAdjustedLoss):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -71,7 +72,8 @@ class Run:
     def train(self, n_epochs: int) -> None:
         """Train for as many epochs; Ctrl-C ends them early.
 
-        Afterwards the module is in evaluation mode and holds the best parameters, if they were looked for.
+        Afterwards the module is in evaluation mode and holds the best parameters, if they were looked for; on an error
+        it holds those that training had come to. A correction of the logits is fitted to what it holds.
 
         Raises
         ------
@@ -79,7 +81,19 @@ class Run:
             Where a loss or gradient is not finite and the plan does not skip such batches.
         """
         try:
+            self._train(n_epochs)
+        except BaseException:
+            with suppress(ValueError):  # what went wrong first is what is told
+                self._plan.stages[-1].weighting.finish(self._trained())
+            raise
+        if any(stage.keep_best for stage in self._plan.stages):
+            self.state.settle(self._plan.model)
+        self._plan.stages[-1].weighting.finish(self._trained())
+
+    def _train(self, n_epochs: int) -> None:
+        try:
             self.state.go_on(self._plan.model)
+            self._plan.stages[-1].weighting.reopen()
             with self.state.generators(self.rows.device) as generators:
                 loop = Loop(
                     self.state, self._listener, self._present_stage, lambda: self._next_epoch(generators)
@@ -91,9 +105,6 @@ class Run:
             self._network.guard.release()
             thaw(self._network.model, self.state)
             self._network.model.module.eval()
-        if any(stage.keep_best for stage in self._plan.stages):
-            self.state.settle(self._plan.model)
-        self._plan.stages[-1].weighting.finish(self._trained())
 
     @property
     def guard(self) -> Guard:

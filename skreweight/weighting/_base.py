@@ -157,6 +157,9 @@ class Weighting(BaseEstimator):
     def check_classifier(self, layer: OutputLayer) -> None:
         """Raise a ValueError where the method cannot work with the layer that makes the logits."""
 
+    def reopen(self) -> None:
+        """Forget a correction that was fitted to parameters which are about to move."""
+
     def finish(self, trained: Trained) -> None:
         """Fit the correction to the trained network, whose parameters are the final ones."""
 

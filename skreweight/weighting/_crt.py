@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from skreweight.weighting._base import Weighting
-from skreweight.weighting._parameters import choice, flag, hyperparameters
-from skreweight.weighting._step import Step
+from skreweight.weighting._decoupled import Decoupled
+from skreweight.weighting._parameters import flag, hyperparameters
 
 
 @hyperparameters
-class ClassifierRetraining(Weighting):
+class ClassifierRetraining(Decoupled):
     """Keep what stage 1 has learned of the rows, and train a new last layer on balanced batches.
 
     Stage 2 begins with a new last layer and a new optimiser, draws as many rows of every class, and trains that layer
@@ -43,25 +39,15 @@ class ClassifierRetraining(Weighting):
     ClassifierRetraining(new_classifier=False)
     """
 
-    changes_weights = False
     needs_classifier = True
 
-    sampling: str = choice("balanced", "sqrt", "effective-number", "instance")
     new_classifier: bool = flag(True)
 
-    def plan(self, stages: Sequence[Any]) -> list[Any]:
-        """Return the stages, this method's own with balanced batches and the last layer alone to train."""
-        return [self._own(stage) if stage.weighting is self else stage for stage in stages]
-
-    def _own(self, stage: Any) -> Any:
+    def changed(self, stage: Any) -> Any:
+        """Return the stage with the last layer alone to train, from a new start."""
         return replace(
-            stage,
-            sampler=None if self.sampling == "instance" else self.sampling,
+            super().changed(stage),
             trains=("classifier",) if stage.trains is None else stage.trains,
             resets_classifier=self.new_classifier,
             fresh_optimizer=True,
         )
-
-    def weigh(self, step: Step) -> Tensor:
-        """Return 1/B for every row."""
-        return step.uniform()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, where
+from torch import where
 
-from skreweight.weighting._base import NewState, Weighting
-from skreweight.weighting._parameters import choice, hyperparameters, number
+from skreweight.weighting._base import NewState
+from skreweight.weighting._decoupled import Decoupled
+from skreweight.weighting._parameters import hyperparameters, number
 from skreweight.weighting._step import Step
 from skreweight.weighting._two_classes import warn_of_two_classes
 
 
 @hyperparameters
-class LearnableWeightScaling(Weighting):
+class LearnableWeightScaling(Decoupled):
     """Keep the network of stage 1, and train one scale for each class's logit on balanced batches.
 
     Stage 2 minimises Σ_i w_i f_i(s∘z_i) with w_i = 1/B over the C scales s, which begin at 1; z are the logits of the
@@ -58,35 +58,26 @@ class LearnableWeightScaling(Weighting):
     LearnableWeightScaling(lr=0.1)
     """
 
-    changes_weights = False
     trains_correction = True
 
-    sampling: str = choice("balanced", "sqrt", "effective-number", "instance")
     lr: float | None = number(None, above=0)
     momentum: float = number(0.9, at_least=0, below=1)
     weight_decay: float = number(5e-4, at_least=0)
 
-    def plan(self, stages: Sequence[Any]) -> list[Any]:
-        """Return the stages, this method's own with balanced batches and no part of the network to train."""
-        return [self._own(stage) if stage.weighting is self else stage for stage in stages]
-
-    def _own(self, stage: Any) -> Any:
+    def changed(self, stage: Any) -> Any:
+        """Return the stage with no part of the network to train."""
         if stage.trains is not None:
             raise ValueError(
                 "weighting 'lws' trains no part of the network in stage 2, stage_two_trainable names some: leave it "
                 "at None, or use weighting 'crt'."
             )
-        return replace(stage, sampler=None if self.sampling == "instance" else self.sampling, trains=())
+        return replace(super().changed(stage), trains=())
 
     def start(self, new: NewState) -> None:
         """Begin with scales of 1."""
         counts = new.class_counts
         warn_of_two_classes("lws", counts)
         self.state_ = {"logit_scale": torch.ones_like(counts), "velocity": torch.zeros_like(counts)}
-
-    def weigh(self, step: Step) -> Tensor:
-        """Return 1/B for every row."""
-        return step.uniform()
 
     @torch.no_grad()
     def after_step(self, step: Step) -> None:

@@ -6,15 +6,14 @@ import torch
 from torch import Tensor
 
 from skreweight.core.output_layer import OutputLayer
-from skreweight.weighting._base import NewState, Trained, Weighting
-from skreweight.weighting._correction import chosen_strength
+from skreweight.weighting._base import NewState, Trained
+from skreweight.weighting._correction import PostHoc
 from skreweight.weighting._parameters import flag, hyperparameters, number
-from skreweight.weighting._step import Step
 from skreweight.weighting._two_classes import warn_of_two_classes
 
 
 @hyperparameters
-class TauNormalization(Weighting):
+class TauNormalization(PostHoc):
     """Train with the plain loss, then divide each class's weight vector by a power of its length.
 
     Both stages are those of ``"none"``, every w_i is 1/B. With the last layer z = W φ + b and its rows w_c,
@@ -36,7 +35,8 @@ class TauNormalization(Weighting):
     Attributes
     ----------
     state_ : dict
-        ``"logit_scale"``, ‖w_c‖^−τ, ``"logit_shift"``, −b_c‖w_c‖^−τ or 0, and ``"tau"``.
+        ``"logit_scale"``, ‖w_c‖^−τ, ``"logit_shift"``, −b_c‖w_c‖^−τ or 0, and ``"tau"``, NaN until training has
+        ended.
 
     References
     ----------
@@ -51,16 +51,10 @@ class TauNormalization(Weighting):
     """
 
     needs_validation = True
-    changes_weights = False
     needs_classifier = True
 
     tau: float | None = number(None, at_least=0)
     keep_bias: bool = flag(False)
-
-    @property
-    def wants_validation(self) -> bool:
-        """Whether τ is chosen on validation rows."""
-        return self.tau is None
 
     def check_classifier(self, layer: OutputLayer) -> None:
         """Raise a ValueError where the module's output is not W φ + b with a row of W for each class."""
@@ -74,17 +68,8 @@ class TauNormalization(Weighting):
 
     def start(self, new: NewState) -> None:
         """Correct nothing yet."""
-        counts = new.class_counts
-        warn_of_two_classes("tau-norm", counts)
-        self.state_ = {
-            "logit_scale": torch.ones_like(counts),
-            "logit_shift": torch.zeros_like(counts),
-            "tau": new.per_member(0.0),
-        }
-
-    def weigh(self, step: Step) -> Tensor:
-        """Return 1/B for every row."""
-        return step.uniform()
+        warn_of_two_classes("tau-norm", new.class_counts)
+        super().start(new)
 
     def finish(self, trained: Trained) -> None:
         """Compute ‖w_c‖^−τ, and what takes the bias out."""
@@ -93,11 +78,9 @@ class TauNormalization(Weighting):
             min=torch.finfo(weight.dtype).tiny
         )  # (*M, C)
         left_out = torch.zeros_like(lengths) if bias is None or self.keep_bias else bias
-        tau: Tensor | float | None = self.tau
-        if tau is None:
-            logits, targets = trained.validation()
-            plain = logits - left_out.unsqueeze(-2)
-            tau = chosen_strength(plain, targets, lambda z, t: z * (lengths**-t).unsqueeze(-2))
-        self.state_["tau"] = torch.zeros_like(self.state_["tau"]).add(tau)
-        scale = lengths ** -self.state_["tau"]
+
+        def normalised(logits: Tensor, tau: float) -> Tensor:
+            return (logits - left_out.unsqueeze(-2)) * (lengths**-tau).unsqueeze(-2)
+
+        scale = lengths ** -self.strength(trained, normalised)
         self.state_["logit_scale"], self.state_["logit_shift"] = scale, -left_out * scale

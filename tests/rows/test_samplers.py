@@ -210,7 +210,9 @@ def test_both_saying_which_rows_is_an_error():
     ("settings", "named"),
     [
         ({"sampling": "balanced", "class_weight": "balanced"}, "class_weight='balanced'"),
+        ({"sampling": "balanced", "class_weight": {0: 1.0, 1: 4.0}}, r"class_weight=\{0: 1.0, 1: 4.0\}"),
         ({"sampling": 0.5, "weighting": "proportion"}, "Proportion"),
+        ({"sampling": "balanced", "weighting": "meta"}, "Meta"),
         ({"sampling": "sqrt", "criterion": "LogitAdjustedLoss"}, "LogitAdjustedLoss"),
         ({"weighting": "crt", "class_weight": "effective-number"}, "ClassifierRetraining"),
         ({"weighting": "logit-adjustment", "class_weight": "balanced"}, "LogitAdjustment"),
@@ -223,3 +225,18 @@ def test_correcting_twice_is_warned_of(settings, named):
         settings = {**settings, "criterion": getattr(skreweight.losses, settings["criterion"])}
     with pytest.warns(UserWarning, match=rf"corrected for twice: .*{named}"):
         drawn(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sampling": "balanced", "class_weight": {0: 1.0, 2: 1.0}},
+        {"sampling": 1, "class_weight": "balanced"},
+        {"class_weight": "balanced"},
+        {"weighting": "crt", "weighting__sampling": "instance", "class_weight": "balanced"},
+        {"sampling": "balanced", "weighting": "hu"},
+    ],
+)
+def test_correcting_once_is_not_warned_of(settings, recwarn):
+    drawn(**settings)
+    assert not [w for w in recwarn if "corrected for twice" in str(w.message)]

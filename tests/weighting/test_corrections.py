@@ -345,6 +345,88 @@ def test_pickles_predict_with_the_correction(weighting):
     np.testing.assert_array_equal(clf.decision_function(X), again.decision_function(X))
 
 
+POST_HOC = pytest.mark.parametrize("weighting", ["logit-adjustment", "tau-norm"])
+FILES = ("params", "optimizer", "history", "weighting")
+SIZES = {"module__n_features": 5, "module__n_classes": 3, "validation_data": 5}
+
+
+@pytest.mark.parametrize("weighting", ["logit-adjustment", "tau-norm", "lws"])
+def test_files_hold_the_correction(weighting, tmp_path):
+    clf = fitted(weighting, **SIZES)
+    files = {f"f_{name}": str(tmp_path / name) for name in FILES}
+    clf.save_params(**files)
+    again = ReweightedClassifier(Double, weighting=weighting, classes=[0, 1, 2], **SIZES).initialize()
+    again.load_params(**files)
+    assert again.weighting_.corrects
+    np.testing.assert_array_equal(clf.decision_function(X), again.decision_function(X))
+
+
+class Stops(Callback):
+    """Ends training with an error, or with gradients that are infinite, in an epoch; saves what is there before."""
+
+    def __init__(self, epoch, how, path=None):
+        self.epoch, self.how, self.path = epoch, how, path
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) != self.epoch:
+            return
+        if self.path is not None:
+            net.save_params(**{f"f_{name}": str(self.path / name) for name in FILES})
+        if self.how == "error":
+            raise RuntimeError("stop")
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        if self.how == "infinite" and len(net.history) == self.epoch:
+            net.module_.layers[-1].weight.grad.fill_(torch.inf)
+
+
+def expected_scores(clf):
+    """What τ-norm without bias, or logit adjustment, makes of the network as it is now."""
+    tau = clf.weighting_.tau
+    if type(clf.weighting_).__name__ == "LogitAdjustment":
+        return outputs_of(clf) - tau * np.log(COUNTS / COUNTS.sum())
+    W = clf.module_.layers[-1].weight.detach().numpy()
+    return clf.features(X) @ W.T / np.sqrt((W**2).sum(1)) ** tau
+
+
+@POST_HOC
+@pytest.mark.parametrize("how", ["error", "infinite"])
+def test_after_an_error_the_correction_is_that_of_the_network_as_it_is(weighting, how):
+    """In partial_fit: it moved, and is kept."""
+    clf = fitted(weighting, weighting__tau=0.7)
+    before = clf.decision_function(X)
+    clf.set_params(callbacks=[Stops(8, how)], lr=0.2)
+    with pytest.raises((RuntimeError, ValueError), match=r"stop|finite"):
+        clf.partial_fit(X, Y)
+    assert np.abs(clf.decision_function(X) - before).max() > 1e-3
+    np.testing.assert_allclose(clf.decision_function(X), expected_scores(clf), rtol=1e-10)
+
+
+@POST_HOC
+@pytest.mark.parametrize("epoch", [5, 8])
+def test_a_checkpoint_from_the_middle_has_no_correction_and_says_so(weighting, epoch, tmp_path, recwarn):
+    """Of the first fit and of a later one."""
+    clf = fitted(weighting, weighting__tau=0.7)
+    clf.set_params(callbacks=[Stops(epoch, "nothing", tmp_path)])
+    if epoch == 5:
+        clf.fit(X, Y)
+    else:
+        clf.partial_fit(X, Y)
+    options = {"warmup_epochs": 3, "max_epochs": 3, **SIZES}
+    middle = ReweightedClassifier(
+        Double, weighting=weighting, weighting__tau=0.7, classes=[0, 1, 2], **options
+    ).initialize()
+    assert not len(recwarn)
+    middle.load_params(**{f"f_{name}": str(tmp_path / name) for name in FILES})
+    with pytest.warns(UserWarning, match=r"at the end of training.*Call partial_fit"):
+        scores = middle.decision_function(X)
+    np.testing.assert_array_equal(scores, outputs_of(middle))
+    recwarn.clear()
+    middle.set_params(validation_data=None).partial_fit(X, Y)
+    np.testing.assert_allclose(middle.decision_function(X), expected_scores(middle), rtol=1e-10)
+    assert not len(recwarn)
+
+
 @pytest.mark.parametrize(
     ("name", "warned"), [("tau-norm", 1), ("lws", 1), ("logit-adjustment", 0), ("crt", 0)]
 )
@@ -363,7 +445,7 @@ def test_ldam_with_normalised_logits_is_refused():
 
 def test_correction_of_another_number_of_outputs():
     weighting = get_weighting("logit-adjustment")
-    weighting.state_ = {"logit_shift": torch.zeros(3)}
+    weighting.state_ = {"logit_shift": torch.zeros(3), "tau": torch.ones(1)}
     with pytest.raises(
         ValueError, match=r"one logit for each of 3 classes, the module gives outputs of shape \(7, 1\)"
     ):

@@ -223,6 +223,7 @@ def _run(
             net.progress_.row_weights = None
         _warn_of_silent_rows(net)
         net.notify("on_train_end", X=X, y=y)
+        run.correct()  # a Checkpoint may have loaded the best parameters, and the state of the middle with them
 
 
 def _warn_of_silent_rows(net: SkorchClassifier) -> None:

@@ -84,10 +84,14 @@ class Run:
             self._train(n_epochs)
         except BaseException:
             with suppress(ValueError):  # what went wrong first is what is told
-                self._plan.stages[-1].weighting.finish(self._trained())
+                self.correct()
             raise
         if any(stage.keep_best for stage in self._plan.stages):
             self.state.settle(self._plan.model)
+        self.correct()
+
+    def correct(self) -> None:
+        """Fit the correction of the logits to the parameters that the module holds."""
         self._plan.stages[-1].weighting.finish(self._trained())
 
     def _train(self, n_epochs: int) -> None:

@@ -259,15 +259,34 @@ class _PerExampleCriterion(nn.Module):
         self.reduction = reduction
 
     def per_example(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of every row, shape (B,), whatever ``reduction`` says."""
+        """Return the loss of every row, shape (B,), whatever ``reduction`` says.
+
+        Parameters
+        ----------
+        logits : torch.Tensor of shape (B, C)
+        target : torch.Tensor of shape (B,), int64
+            Class codes from 0 to C - 1.
+        """
         raise NotImplementedError
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the class probabilities, shape (B, C), that a network trained with this loss predicts."""
+        """Return the class probabilities, shape (B, C), that a network trained with this loss predicts.
+
+        Parameters
+        ----------
+        logits : torch.Tensor of shape (B, C)
+        """
         return torch.softmax(logits, dim=1)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the losses of shape (B,), their mean or their sum, as ``reduction`` says."""
+        """Return the losses of shape (B,), their mean or their sum, as ``reduction`` says.
+
+        Parameters
+        ----------
+        logits : torch.Tensor of shape (B, C)
+        target : torch.Tensor of shape (B,), int64
+            Class codes from 0 to C - 1.
+        """
         return _REDUCTIONS[self.reduction](self.per_example(logits, target))
 
 

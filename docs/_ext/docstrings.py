@@ -3,7 +3,9 @@
 The members of skorch, torch and scikit-learn have manuals of their own.
 """
 
+import inspect
 import re
+import sys
 from typing import Any
 
 
@@ -41,8 +43,28 @@ def keep_lines_of_equations(lines: list[str]) -> None:
             lines[i:i] = ["::", ""]
 
 
+def parameters_of_bases(name: str, lines: list[str]) -> list[str]:
+    """Return the section Parameters that a method without one has in the first base that documents it."""
+    module, cls, method = name.rsplit(".", 2)
+    owner = getattr(sys.modules.get(module), cls, None)
+    if owner is None or "Parameters" in lines:
+        return []
+    for base in owner.__mro__[1:]:
+        text = inspect.cleandoc(getattr(vars(base).get(method), "__doc__", None) or "")
+        if base.__module__.startswith("skreweight") and (
+            found := re.search(r"^Parameters\n-+\n.*?(?=\n\n\S|\Z)", text, re.M | re.S)
+        ):
+            return ["", *found.group().splitlines(), ""]
+    return []
+
+
 def prepare(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Change a docstring in place, before numpydoc reads it."""
+    if what == "method":
+        section = parameters_of_bases(name, lines)
+        sections = (i - 1 for i, line in enumerate(lines) if set(line.strip()) == {"-"})
+        place = next(sections, len(lines))
+        lines[place:place] = section
     lines[:] = [as_written(line) for line in lines]
     keep_lines_of_equations(lines)
 

@@ -15,7 +15,13 @@ class ParametersOfEstimators(BaseEstimator):
     estimator: Any
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, with ``deep`` those of each estimator of a list too (``estimator__0__lr``)."""
+        """Return the parameters, with ``deep`` those of each estimator of a list too (``estimator__0__lr``).
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether the parameters of the estimators are among them.
+        """
         params: dict[str, Any] = super().get_params(deep=deep)
         if deep and isinstance(self.estimator, list):
             for k, net in enumerate(self.estimator):
@@ -25,7 +31,13 @@ class ParametersOfEstimators(BaseEstimator):
         return params
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, those of an estimator in a list as ``estimator__0__<name>``."""
+        """Set parameters, those of an estimator in a list as ``estimator__0__<name>``.
+
+        Parameters
+        ----------
+        **params
+            New values by name.
+        """
         if "estimator" in params:
             self.estimator = params.pop("estimator")
         if isinstance(self.estimator, list):

@@ -75,7 +75,13 @@ class SkorchClassifier(PredictingNet):
         return [name for name in super()._get_param_names() if not name.startswith("_")]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, those of the components as ``weighting__<name>`` and the like."""
+        """Return the parameters, those of the components as ``weighting__<name>`` and the like.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether the parameters of the components are among them.
+        """
         params: dict[str, Any] = super().get_params(deep=deep)
         params["device"] = self.__dict__["device"]
         if deep:
@@ -88,6 +94,11 @@ class SkorchClassifier(PredictingNet):
 
         ``None`` unsets a parameter that the chosen weighting does not have: that of one chosen before. Where
         anything is refused, nothing is changed.
+
+        Parameters
+        ----------
+        **params
+            New values by name.
 
         Raises
         ------
@@ -286,7 +297,7 @@ class SkorchClassifier(PredictingNet):
         self.criterion_ = per_example_criterion(self.criterion, self.get_params_for("criterion"), counts)
         return self
 
-    def initialize_optimizer(self, triggered_directly: bool | None = None) -> Self:
+    def initialize_optimizer(self) -> Self:
         """Make the optimiser; fused where torch has a fused one and the user said nothing else."""
         args, kwargs = self.get_params_for_optimizer("optimizer", self.get_all_learnable_params())
         check_arguments("optimizer", self.optimizer, kwargs)

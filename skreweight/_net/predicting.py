@@ -39,7 +39,17 @@ class PredictingNet(NeuralNetClassifier):
         return bool(self.initialized_)
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
-        """Yield the module's outputs batch by batch, as skorch does; rows in memory need no DataLoader."""
+        """Yield the module's outputs batch by batch, as skorch does; rows in memory need no DataLoader.
+
+        Parameters
+        ----------
+        X : array-like, torch.Tensor, mapping of arrays, or torch Dataset
+            Rows, as `predict` takes them.
+        training : bool, default=False
+            Whether the module is in training mode, and ``iterator_train`` makes the batches.
+        device : str, default="cpu"
+            Where the outputs are put.
+        """
         if is_dataset(X) or training:
             yield from super().forward_iter(X, training=training, device=device)
             return
@@ -60,7 +70,15 @@ class PredictingNet(NeuralNetClassifier):
             yield tuple(o.to(device) for o in outputs) if isinstance(outputs, tuple) else outputs.to(device)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
-        """Return the module's outputs for one batch, cast to the dtype of its parameters."""
+        """Return the module's outputs for one batch, cast to the dtype of its parameters.
+
+        Parameters
+        ----------
+        x : torch.Tensor, array, or mapping of them
+            One batch.
+        **fit_params
+            Further arguments of the module.
+        """
         return super().infer(
             cast_like(to_tensor(x, device=self.device), self._floating_dtype()), **fit_params
         )
@@ -73,7 +91,13 @@ class PredictingNet(NeuralNetClassifier):
         return outputs
 
     def codes_of(self, outputs: Tensor) -> Tensor:
-        """Return the predicted class codes of outputs, shape (B,): of ``predict_nonlinearity``, where that is set."""
+        """Return the predicted class codes of outputs, shape (B,): of ``predict_nonlinearity``, where that is set.
+
+        Parameters
+        ----------
+        outputs : torch.Tensor of shape (B, C) or (B,)
+            Of the module.
+        """
         if not callable(self.predict_nonlinearity):
             return predict.class_codes(outputs)
         return predict.transformed(outputs, self.predict_nonlinearity).argmax(dim=1)

@@ -79,7 +79,12 @@ class AllCNNC(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return the logits, shape (B, n_classes), of images of shape (B, in_channels, 32, 32)."""
+        """Return the logits, shape (B, n_classes), of images of shape (B, in_channels, 32, 32).
+
+        Parameters
+        ----------
+        X : torch.Tensor of shape (B, in_channels, 32, 32)
+        """
         return self.layers(X)
 
 

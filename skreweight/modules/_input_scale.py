@@ -49,7 +49,12 @@ class InputScale(nn.Module):
         nn.init.ones_(self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the scaled columns, of the shape of x, (..., B, n_features)."""
+        """Return the scaled columns, of the shape of x, (..., B, n_features).
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (..., B, n_features)
+        """
         return x * self.scale.unsqueeze(-2)
 
     def extra_repr(self) -> str:

@@ -56,7 +56,12 @@ class NormedLinear(nn.Module):
             self.weight.copy_(functional.normalize(torch.randn_like(self.weight)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the cosines, shape (..., out_features), of an input of shape (..., in_features)."""
+        """Return the cosines, shape (..., out_features), of an input of shape (..., in_features).
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (..., in_features)
+        """
         return functional.linear(functional.normalize(x, dim=-1), functional.normalize(self.weight, dim=-1))
 
     def extra_repr(self) -> str:

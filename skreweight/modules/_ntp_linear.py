@@ -66,7 +66,12 @@ class NTPLinear(nn.Module):
         draw(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (..., B, out_features) for x of shape (..., B, in_features)."""
+        """Return (..., B, out_features) for x of shape (..., B, in_features).
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (..., B, in_features)
+        """
         return torch.add(self.bias.unsqueeze(-2), x @ self.weight.mT, alpha=1 / math.sqrt(self.in_features))
 
     def extra_repr(self) -> str:

@@ -85,7 +85,12 @@ class PeriodicEmbedding(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (..., B, n_features + n_embedded·embedding_size) for x of shape (..., B, n_features)."""
+        """Return (..., B, n_features + n_embedded·embedding_size) for x of shape (..., B, n_features).
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (..., B, n_features)
+        """
         numbers = x[..., : self.n_embedded].mT.unsqueeze(-1)  # (*M, n_embedded, B, 1)
         angles = torch.addcmul(self.phase.unsqueeze(-2), numbers, 2 * math.pi * self.frequency.unsqueeze(-2))
         embedded = angles.cos() @ self.weight.mT + self.bias.unsqueeze(-2)

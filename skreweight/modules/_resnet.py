@@ -65,7 +65,12 @@ class ResNet32(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return the logits, shape (B, n_classes), of images of shape (B, in_channels, 32, 32)."""
+        """Return the logits, shape (B, n_classes), of images of shape (B, in_channels, 32, 32).
+
+        Parameters
+        ----------
+        X : torch.Tensor of shape (B, in_channels, 32, 32)
+        """
         return self.head(self.pool(self.stages(self.stem(X))))
 
 

@@ -104,7 +104,12 @@ class RobustScaling(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the scaled columns, of the shape of x, (..., B, n_features)."""
+        """Return the scaled columns, of the shape of x, (..., B, n_features).
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (..., B, n_features)
+        """
         z = (x - self.median.unsqueeze(-2)) * self.scale.unsqueeze(-2)
         if self.clip is None:
             return z

@@ -209,5 +209,10 @@ class TableNet(nn.Module):
         return self.layers
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return the logits, shape (..., B, n_classes), of an input of shape (..., B, n_features)."""
+        """Return the logits, shape (..., B, n_classes), of an input of shape (..., B, n_features).
+
+        Parameters
+        ----------
+        X : torch.Tensor of shape (..., B, n_features)
+        """
         return self.layers(X)

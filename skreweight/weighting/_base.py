@@ -37,14 +37,26 @@ class NewState:
     class_counts: Tensor
 
     def per_row(self, value: Tensor | float) -> Tensor:
-        """Return a number for every row of X, or one a member, as a tensor (*M, N)."""
+        """Return a number for every row of X, or one a member, as a tensor (*M, N).
+
+        Parameters
+        ----------
+        value : float, or torch.Tensor of shape (*M, 1)
+        """
         shape = (*self.class_counts.shape[:-1], self.n_rows)
         if isinstance(value, Tensor):
             return value.to(self.class_counts).expand(shape).clone()
         return self.class_counts.new_full(shape, float(value))
 
     def per_member(self, value: float, dtype: torch.dtype | None = None) -> Tensor:
-        """Return a number as a tensor (*M, 1)."""
+        """Return a number as a tensor (*M, 1).
+
+        Parameters
+        ----------
+        value : float
+        dtype : torch.dtype, default=None
+            None: that of ``class_counts``.
+        """
         shape = (*self.class_counts.shape[:-1], 1)
         return torch.full(
             shape, value, dtype=dtype or self.class_counts.dtype, device=self.class_counts.device
@@ -144,29 +156,62 @@ class Weighting(BaseEstimator):
         return 1.0
 
     def start(self, new: NewState) -> None:
-        """Allocate the state."""
+        """Allocate the state.
+
+        Parameters
+        ----------
+        new : NewState
+            How many rows and classes there are, and where the state lives.
+        """
         self.state_ = {}
 
     def weigh(self, step: Step) -> Tensor:
-        """Return the weights w of the batch, shape (*M, B); they carry no gradient."""
+        """Return the weights w of the batch, shape (*M, B); they carry no gradient.
+
+        Parameters
+        ----------
+        step : Step
+            The batch: its rows, their losses, and what else the method asked for.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define weigh(step) -> weights of shape (B,).")
 
     def after_step(self, step: Step) -> None:
-        """Do what follows the optimiser's step."""
+        """Do what follows the optimiser's step.
+
+        Parameters
+        ----------
+        step : Step
+            The batch that `weigh` saw.
+        """
 
     def check_classifier(self, layer: OutputLayer) -> None:
-        """Raise a ValueError where the method cannot work with the layer that makes the logits."""
+        """Raise a ValueError where the method cannot work with the layer that makes the logits.
+
+        Parameters
+        ----------
+        layer : OutputLayer
+            The layer that makes the logits.
+        """
 
     def reopen(self) -> None:
         """Forget a correction that was fitted to parameters which are about to move."""
 
     def finish(self, trained: Trained) -> None:
-        """Fit the correction to the trained network, whose parameters are the final ones."""
+        """Fit the correction to the trained network, whose parameters are the final ones.
+
+        Parameters
+        ----------
+        trained : Trained
+        """
 
     def corrected(self, logits: Tensor) -> Tensor:
         """Return z' = a∘z + c of logits z (*M, B, C), where the state has a = ``logit_scale`` or c = ``logit_shift``.
 
         Both have shape (*M, C). Predictions are made from corrected logits.
+
+        Parameters
+        ----------
+        logits : torch.Tensor of shape (*M, B, C)
 
         Raises
         ------
@@ -194,11 +239,22 @@ class Weighting(BaseEstimator):
         return {"logit_scale": self.state_["logit_scale"]} if self.trains_correction else {}
 
     def stored(self, rows: Tensor) -> Tensor:
-        """Return the stored weights of the rows of a batch, (*M, B)."""
+        """Return the stored weights of the rows of a batch, (*M, B).
+
+        Parameters
+        ----------
+        rows : torch.Tensor of shape (*M, B), int64
+        """
         return self.state_["weights"].gather(-1, rows)
 
     def store(self, rows: Tensor, weights: Tensor) -> None:
-        """Store weights of the rows of a batch."""
+        """Store weights of the rows of a batch.
+
+        Parameters
+        ----------
+        rows : torch.Tensor of shape (*M, B), int64
+        weights : torch.Tensor of shape (*M, B)
+        """
         self.state_["weights"].scatter_(-1, rows, weights)
 
     def state_of_member(self, k: int, rows: Tensor) -> dict[str, Tensor]:
@@ -222,5 +278,11 @@ class Weighting(BaseEstimator):
         return dict(self.state_)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a saved state."""
+        """Take over a saved state.
+
+        Parameters
+        ----------
+        state : mapping of str to torch.Tensor
+            What `state_dict` returned.
+        """
         self.state_ = {name: torch.as_tensor(value) for name, value in state.items()}

@@ -96,7 +96,15 @@ class Hu(Weighting):
         return self.normalized(w, step)
 
     def normalized(self, w: Tensor, step: Step) -> Tensor:
-        """Return ŵ, which sums to 1 over the batch, or is 0."""
+        """Return ŵ, which sums to 1 over the batch, or is 0.
+
+        Parameters
+        ----------
+        w : torch.Tensor of shape (*M, B)
+            Stored weights.
+        step : Step
+            The batch that they belong to.
+        """
         return sum_to_one(
             w.clamp(min=0) if self.normalization == "linear" else step.exp_below_max(w / self.temperature),
             step,

@@ -44,17 +44,35 @@ def number(
 
 
 def count(default: int | None, *, at_least: int) -> Any:
-    """Return the field of a whole number, the same for all members of a pack; default None: None is allowed too."""
+    """Return the field of a whole number, the same for all members of a pack; default None: None is allowed too.
+
+    Parameters
+    ----------
+    default : int or None
+    at_least : int
+        The smallest value that is allowed.
+    """
     return _field(default, [Interval(Integral, at_least, None, closed="left")])
 
 
 def choice(default: str, *others: str) -> Any:
-    """Return the field of one of some names."""
+    """Return the field of one of some names.
+
+    Parameters
+    ----------
+    default, *others : str
+        The names that are allowed.
+    """
     return _field(default, [StrOptions({default, *others})])
 
 
 def flag(default: bool) -> Any:
-    """Return the field of True or False."""
+    """Return the field of True or False.
+
+    Parameters
+    ----------
+    default : bool
+    """
     return _field(default, ["boolean"])
 
 
@@ -66,7 +84,13 @@ def _field(default: Any, allowed: list[Any], *, stacks: bool = False) -> Any:
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(number, count, choice, flag))
 def hyperparameters(cls: type[_Class]) -> type[_Class]:
-    """Make ``__init__`` of the class's fields, by keyword: it stores and does nothing else."""
+    """Make ``__init__`` of the class's fields, by keyword: it stores and does nothing else.
+
+    Parameters
+    ----------
+    cls : class
+        Its annotated fields are the hyper-parameters, each made by `number`, `count`, `choice` or `flag`.
+    """
     return dataclass(kw_only=True, eq=False, repr=False)(cls)
 
 

@@ -76,11 +76,21 @@ class Step:
         return None if self.loss is None else self.loss.class_weights(self.targets)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum over the batch of one figure a row, (*M, B) -> (*M, 1)."""
+        """Return the sum over the batch of one figure a row, (*M, B) -> (*M, 1).
+
+        Parameters
+        ----------
+        values : torch.Tensor of shape (*M, B)
+        """
         return self.exchange.sum(values.sum(-1, keepdim=True))
 
     def counted(self, weights: Tensor) -> Tensor:
-        """Return the weights with each row counted as often as its sample weight says."""
+        """Return the weights with each row counted as often as its sample weight says.
+
+        Parameters
+        ----------
+        weights : torch.Tensor of shape (*M, B)
+        """
         return weights if self.multiplicity is None else weights * self.multiplicity
 
     def uniform(self) -> Tensor:
@@ -88,13 +98,23 @@ class Step:
         return self.counted(torch.full_like(self.losses, 1.0 / self.size))
 
     def log_sum_exp(self, values: Tensor) -> Tensor:
-        """Return log Σ_i exp(v_i) over the batch, rows counted as often as they count, (*M, B) -> (*M, 1)."""
+        """Return log Σ_i exp(v_i) over the batch, rows counted as often as they count, (*M, B) -> (*M, 1).
+
+        Parameters
+        ----------
+        values : torch.Tensor of shape (*M, B)
+        """
         if self.multiplicity is not None:
             values = values + self.multiplicity.to(values.dtype).log()
         return torch.logsumexp(values, -1, keepdim=True)
 
     def exp_below_max(self, values: Tensor) -> Tensor:
-        """Return exp(v_i − max v) over the batch, which cannot overflow."""
+        """Return exp(v_i − max v) over the batch, which cannot overflow.
+
+        Parameters
+        ----------
+        values : torch.Tensor of shape (*M, B)
+        """
         return (values - values.amax(-1, keepdim=True)).exp()
 
     def virtual(self, kind: str) -> VirtualStep:
@@ -114,6 +134,14 @@ class Step:
         return self.products_now()
 
     def note(self, name: str, value: Tensor) -> None:
-        """Keep a figure for the history's diagnostics, if somebody asked for them."""
+        """Keep a figure for the history's diagnostics, if somebody asked for them.
+
+        Parameters
+        ----------
+        name : str
+            Of the figure, in ``history_frame``'s diagnostics.
+        value : torch.Tensor
+            One figure for the batch, or one a member.
+        """
         if self.diagnostics is not None:
             self.diagnostics.setdefault(name, []).append(value.detach())

@@ -16,6 +16,7 @@ from skreweight._ensemble.folds import IntArray, Split
 from skreweight._ensemble.kinds import Kind, judging_weights
 from skreweight._ensemble.progress import MembersProgress
 from skreweight._ensemble.rows import Table
+from skreweight._net.checkpoint import CheckpointFile
 from skreweight._pack.fit import fit_together
 from skreweight._rows.carve import shown
 
@@ -28,6 +29,7 @@ def train(
     *,
     random_state: np.random.RandomState,
     progress: MembersProgress,
+    checkpoint: CheckpointFile | None = None,
 ) -> list[Kind]:
     """Train members of each kind on every split, one kind after another.
 
@@ -43,6 +45,7 @@ def train(
     classes : ndarray of shape (C,)
     random_state : RandomState
     progress : MembersProgress
+    checkpoint : CheckpointFile or None, default=None
 
     Raises
     ------
@@ -52,7 +55,9 @@ def train(
     kinds: list[Kind] = []
     for estimator, name in zip(estimators, _names_of(estimators), strict=True):
         try:
-            kinds.append(_trained(estimator, name, table, splits, classes, random_state, progress))
+            kinds.append(
+                _trained(estimator, name, table, splits, classes, random_state, progress, checkpoint)
+            )
         except KeyboardInterrupt:
             if not kinds:
                 raise
@@ -69,6 +74,7 @@ def _trained(
     classes: NDArray[Any],
     random_state: np.random.RandomState,
     progress: MembersProgress,
+    checkpoint: CheckpointFile | None,
 ) -> Kind:
     """Train a member on every split, as many of them at once as can be."""
     codes, weights, labels = table.codes, table.weights, classes[table.codes]
@@ -79,6 +85,10 @@ def _trained(
         raise ValueError(
             "validation_data of the estimator is set, but members validate on their folds: leave it None, and give "
             "X_val and y_val to fit."
+        )
+    if estimator.checkpoint is not None:
+        raise ValueError(
+            "checkpoint of the estimator is set, but its members are trained together: set the ensemble's own."
         )
     method = estimator.components[0].made(vars(estimator))
     learns = method.needs_validation and pair[0] is None
@@ -113,6 +123,7 @@ def _trained(
         y_val=pair[1],
         judged=judged,
         on_epoch=progress.advance,
+        checkpoint=checkpoint,
     )
     error = next((error for error in fits.errors if error is not None), None)
     if error is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,7 +23,9 @@ from skreweight._ensemble.mixture import learned
 from skreweight._ensemble.parameters import ParametersOfEstimators, kinds_in
 from skreweight._ensemble.probabilities import FloatArray, log_of
 from skreweight._ensemble.progress import MembersProgress
+from skreweight._ensemble.resuming import begun
 from skreweight._ensemble.rows import Table
+from skreweight._net.checkpoint import CheckpointFile
 from skreweight._net.criterion import class_weight_vector
 from skreweight._rows.carve import check_given_codes, shown
 from skreweight._rows.check import encode, labels_of
@@ -75,6 +78,11 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         1 shows a progress bar, where tqdm is installed.
+    checkpoint : None, str or path, default=None
+        A file that `fit` writes after each epoch, whole or not at all. A `fit` with the same data and parameters that
+        finds it goes on from it, bit for bit; the file of another fit is refused.
+    checkpoint_every : int, default=1
+        After how many epochs it is written.
 
     Attributes
     ----------
@@ -131,6 +139,8 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         "device": "no_validation",
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+        "checkpoint": [str, PathLike, None],
+        "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
@@ -147,6 +157,8 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         device: Any = "auto",
         random_state: Any = None,
         verbose: int = 0,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 1,
     ) -> None:
         self.estimator = estimator
         self.n_folds = n_folds
@@ -159,6 +171,8 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
@@ -196,11 +210,14 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         check_decision(self.decision, len(classes))
         x = encoding.fit_transform(checked, labels)
         rows = self._rows(encoding, x, encode(labels, classes), classes, sample_weight, X_val, y_val)
-        random_state = check_random_state(self.random_state)
+        random_state, file = check_random_state(self.random_state), None
+        if self.checkpoint is not None:
+            file = CheckpointFile(self.checkpoint, self.checkpoint_every)
+            random_state = begun(file, self, rows, classes, random_state)
         folds = stratified_folds(
             rows.codes, np.flatnonzero(rows.weights > 0), self.n_folds, self.n_repeats, random_state
         )
-        kinds = self._trained(encoding, rows, folds, classes, random_state)
+        kinds = self._trained(encoding, rows, folds, classes, random_state, file)
         self.classes_, self.folds_ = classes, folds
         self._encoding = encoding
         self._learn_of_members(kinds, rows)
@@ -243,6 +260,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         folds: NDArray[np.int64],
         classes: NDArray[Any],
         random_state: np.random.RandomState,
+        checkpoint: CheckpointFile | None,
     ) -> list[Kind]:
         progress = MembersProgress(self.verbose)
         members = splits(folds, rows.codes, self.n_folds)
@@ -255,6 +273,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
                     classes,
                     random_state=random_state,
                     progress=progress,
+                    checkpoint=checkpoint,
                 )
             else:
                 kinds = table.train(
@@ -266,6 +285,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
                     device=self.device,
                     random_state=random_state,
                     progress=progress,
+                    checkpoint=checkpoint,
                 )
         finally:
             progress.close()

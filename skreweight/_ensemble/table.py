@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, cast
 
@@ -18,8 +18,10 @@ from skreweight._ensemble.kinds import Kind, balanced_weights, judging_weights
 from skreweight._ensemble.probabilities import FloatArray
 from skreweight._ensemble.progress import MembersProgress
 from skreweight._ensemble.rows import Table
+from skreweight._net.checkpoint import CheckpointFile
 from skreweight._net.predict import class_codes
 from skreweight._pack import optimizer as optimizers
+from skreweight._pack.resuming import go_on_from, state_of
 from skreweight._pack.rows import judged_rows
 from skreweight._rows.check import Columns
 from skreweight._rows.place import Judged, Rows
@@ -46,6 +48,7 @@ def train(
     device: Any,
     random_state: np.random.RandomState,
     progress: MembersProgress,
+    checkpoint: CheckpointFile | None = None,
 ) -> list[Kind]:
     """Train members of both kinds on every split, all of them at once.
 
@@ -61,6 +64,7 @@ def train(
     device : str or torch.device
     random_state : RandomState
     progress : MembersProgress
+    checkpoint : CheckpointFile or None, default=None
 
     Raises
     ------
@@ -108,8 +112,20 @@ def train(
     )
     state = TrainingState(seeds[0], members=seeds)
     progress.watch(nets, stage.n_epochs)
+    part = None if checkpoint is None else checkpoint.next_run()
+    sharing = [[net] for net in nets]
+    if part is not None and part.saved is not None:
+        go_on_from(part.saved, model, optimizer, state, sharing)
+        streams.load_state_dict(part.saved["streams"])
     run = Run(lambda: plan, _rows(table, both, weights, torch.device(nets[0].device)), state, progress)
-    _run(run, nets[0], stage.n_epochs)
+    if part is not None:
+
+        def saved() -> dict[str, Any]:
+            own = state_of(model, optimizer, state, run.guard, sharing)
+            return {**own, "streams": streams.state_dict()}
+
+        progress.save = lambda last: part.after_epoch(saved, last=last)
+    _run(run, nets[0], stage.n_epochs, None if part is None else part.saved)
     if not state.best.tensors:
         raise KeyboardInterrupt
     shown = weights if weights is not None else np.ones((len(both), len(table.codes)))
@@ -189,12 +205,14 @@ def _judged(table: Table, both: Sequence[tuple[str, Split]], x: Tensor, codes: T
     return judged
 
 
-def _run(run: Run, net: ReweightedClassifier, n_epochs: int) -> None:
+def _run(run: Run, net: ReweightedClassifier, n_epochs: int, saved: Mapping[str, Any] | None = None) -> None:
     """Train all members; one that diverges is one too many."""
     guard = run.guard
     assert isinstance(guard, MembersGuard)
+    if saved is not None:
+        guard.load_state_dict(saved["guard"])
     with suppress(NonFiniteError):  # every member has failed
-        run.train(n_epochs)
+        run.train(n_epochs - run.state.epochs_done)
     for epoch, batch in guard.failed.tolist():
         if batch:
             error = NonFiniteError(batch)

@@ -51,13 +51,13 @@ class CheckpointFile:
             raise ValueError(f"checkpoint={str(path)!r} is a folder: name a file in it.")
         self.start: dict[str, Any] = {}
         self._fingerprint: dict[str, str] = {}
-        self._runs: list[bytes] = []
+        self._runs: dict[int, bytes] = {}
         self._n_runs = 0
         self._is_tried = False
         if self.path.exists():
             found = self._read()
             self._fingerprint, self.start = found["fingerprint"], found["start"]
-            self._runs = [bytes(run.numpy()) for run in found["runs"]]
+            self._runs = {number: bytes(run.numpy()) for number, run in found["runs"].items()}
 
     def _read(self) -> dict[str, Any]:
         about = f"checkpoint={str(self.path)!r} is no checkpoint of skreweight, or is cut short"
@@ -111,7 +111,7 @@ class CheckpointFile:
 
     def of_run(self, number: int) -> dict[str, Any] | None:
         """Return the state of a run, or None where the file has none."""
-        if number >= len(self._runs):
+        if number not in self._runs:
             return None
         state: dict[str, Any] = torch.load(
             io.BytesIO(self._runs[number]), map_location="cpu", weights_only=True
@@ -134,12 +134,12 @@ class CheckpointFile:
         if not self._is_tried:
             self._is_tried = True
             _try_to_load(packed)
-        self._runs[number:] = [packed]
+        self._runs = {**{k: run for k, run in self._runs.items() if k < number}, number: packed}
         whole = {
             "format": FORMAT,
             "fingerprint": self._fingerprint,
             "start": self.start,
-            "runs": [torch.frombuffer(bytearray(run), dtype=torch.uint8) for run in self._runs],
+            "runs": {k: torch.frombuffer(bytearray(run), dtype=torch.uint8) for k, run in self._runs.items()},
         }
         write_whole(self.path, _packed(whole))
 

@@ -52,7 +52,7 @@ def go_on_from(net: NeuralNet, state: Mapping[str, Any]) -> None:
         net.optimizer_.load_state_dict(state["optimizer"])
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(
-            f"checkpoint={str(net.checkpoint)!r} does not fit the module or the optimiser, whose code has changed "
+            "The checkpoint does not fit the module or the optimiser, whose code has changed "
             f"({str(error).splitlines()[0]}). Delete the file, or name another path."
         ) from error
     for name, parameter in net.module_.named_parameters():

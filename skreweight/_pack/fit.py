@@ -15,6 +15,7 @@ from torch import Tensor
 
 from skreweight._classifier import ReweightedClassifier
 from skreweight._composition import begun, train
+from skreweight._net.checkpoint import CheckpointFile
 from skreweight._pack.memory import Budget
 from skreweight._pack.pack import Pack
 from skreweight._pack.rows import JudgedOn, Member, on_device
@@ -58,6 +59,7 @@ def fit_together(
     judged: Sequence[JudgedOn] | None = None,
     max_members: int | None = None,
     on_epoch: Callable[[], None] | None = None,
+    checkpoint: CheckpointFile | None = None,
 ) -> Fits:
     """Fit every estimator on some rows of X, as its own ``fit`` would, many of them at once.
 
@@ -78,6 +80,8 @@ def fit_together(
         The most networks that are trained at once; None: all.
     on_epoch : callable () or None, default=None
         Called at the end of each epoch of a pack.
+    checkpoint : CheckpointFile or None, default=None
+        Where the fits are saved, and go on from.
 
     Returns
     -------
@@ -92,6 +96,7 @@ def fit_together(
         judged=judged,
         budget=Budget(max_members=max_members),
         on_epoch=on_epoch,
+        checkpoint=checkpoint,
     )
 
 
@@ -104,6 +109,7 @@ def fit_on_tables(
     judged: Sequence[JudgedOn] | None = None,
     budget: Budget | None = None,
     on_epoch: Callable[[], None] | None = None,
+    checkpoint: CheckpointFile | None = None,
 ) -> Fits:
     """Fit every estimator on some rows of one of several tables, many of them at once.
 
@@ -122,6 +128,8 @@ def fit_on_tables(
         How many networks are trained at once; None: as many as there are.
     on_epoch : callable () or None, default=None
         Called at the end of each epoch of a pack.
+    checkpoint : CheckpointFile or None, default=None
+        Where the fits are saved, and go on from.
 
     Returns
     -------
@@ -134,7 +142,7 @@ def fit_on_tables(
         reason = "no other agrees with it" if len(members) == 1 else placed.why_not(members)
         if reason is None:
             try:
-                _fit_group(*placed.joined(members), fits, budget or Budget(), on_epoch)
+                _fit_group(*placed.joined(members), fits, budget or Budget(), on_epoch, checkpoint)
             except FAILURES as error:
                 reason = f"its pack failed ({_first_line(error)})"
         if reason is not None:
@@ -144,7 +152,9 @@ def fit_on_tables(
         with _noted(fits, number):
             table = tables[of[number]]
             own = None if judged is None else _labelled(nets[number], table, *judged[number])
-            train(nets[number], *table.some(rows[number]), goes_on=False, learns=True, judged=own)
+            part = None if checkpoint is None else checkpoint.next_run()
+            data = table.some(rows[number])
+            train(nets[number], *data, goes_on=False, learns=True, judged=own, checkpoint=part)
     return fits
 
 
@@ -256,6 +266,7 @@ def _fit_group(
     fits: Fits,
     budget: Budget,
     on_epoch: Callable[[], None] | None,
+    checkpoint: CheckpointFile | None,
 ) -> None:
     """Train stage 1 once for all that agree in it, then stage 2 method by method."""
     starts: dict[Any, list[Member]] = {}
@@ -267,7 +278,7 @@ def _fit_group(
     for first in range(0, len(shared), most):
         some = shared[first : first + most]
         pack = Pack([sharing[0] for sharing in some], X, codes)
-        pack.train_stage_one([[m.net for m in sharing] for sharing in some], on_epoch)
+        pack.train_stage_one([[m.net for m in sharing] for sharing in some], on_epoch, checkpoint)
         place = {member.number: k for k, sharing in enumerate(some) for member in sharing}
         for method in _by_stage_two([member for sharing in some for member in sharing]):
             lost = [m for m in method if pack.has_failed(place[m.number])]
@@ -275,7 +286,7 @@ def _fit_group(
             parts = [left[begin : begin + most] for begin in range(0, len(left), most)]
             for part in [*parts, lost] if lost else parts:
                 own = pack.repeated(part, torch.tensor([place[m.number] for m in part]))
-                own.train(0 if part is lost else part[0].net.max_epochs, on_epoch)
+                own.train(0 if part is lost else part[0].net.max_epochs, on_epoch, checkpoint)
                 for number, error in own.give_back().items():
                     fits.errors[number] = error
             packs += [len(part) for part in parts]

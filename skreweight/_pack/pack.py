@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +12,13 @@ from torch.optim import Optimizer
 
 from skreweight._classifier import ReweightedClassifier
 from skreweight._composition import plan_of
+from skreweight._net.checkpoint import CheckpointFile
 from skreweight._net.criterion import class_weight_vector
 from skreweight._net.predict import class_codes
 from skreweight._pack import optimizer as optimizers
 from skreweight._pack.listener import MembersListener
 from skreweight._pack.rates import may_differ, set_rates
+from skreweight._pack.resuming import Sharing, go_on_from, state_of
 from skreweight._pack.rows import Member, pack_rows
 from skreweight._rows.place import Rows
 from skreweight._training.guard import NonFiniteError
@@ -81,7 +84,10 @@ class Pack:
         return Plan(**{**vars(plan), "stages": stages, "codes_of": class_codes})
 
     def train_stage_one(
-        self, sharing: Sequence[Sequence[ReweightedClassifier]], on_epoch: Callable[[], None] | None
+        self,
+        sharing: Sharing,
+        on_epoch: Callable[[], None] | None,
+        checkpoint: CheckpointFile | None = None,
     ) -> None:
         """Train stage 1, which may serve more estimators than there are members."""
         if self._first.warmup_epochs:
@@ -90,6 +96,7 @@ class Pack:
                 sharing,
                 self._first.warmup_epochs,
                 on_epoch,
+                checkpoint,
             )
 
     def repeated(self, members: Sequence[Member], start: Tensor) -> Pack:
@@ -111,29 +118,53 @@ class Pack:
         """Whether member k has met a loss or gradient that is not finite."""
         return self.failed is not None and bool(self.failed[k].any())
 
-    def train(self, n_epochs: int, on_epoch: Callable[[], None] | None = None) -> None:
+    def train(
+        self,
+        n_epochs: int,
+        on_epoch: Callable[[], None] | None = None,
+        checkpoint: CheckpointFile | None = None,
+    ) -> None:
         """Train epochs of stage 2."""
         own = [member.net.weighting_ for member in self.members]
         weighting = type(own[0]).stacked(own, self.model.parameters[0].detach())
+        self.state.weighting = weighting
         sharing = [[member.net] for member in self.members]
-        self._run(lambda: self._plan(weighting), sharing, n_epochs, on_epoch)
+        self._run(lambda: self._plan(weighting), sharing, n_epochs, on_epoch, checkpoint)
         self.weighting = weighting
 
     def _run(
         self,
         plan: Callable[[], Plan],
-        sharing: Sequence[Sequence[ReweightedClassifier]],
+        sharing: Sharing,
         n_epochs: int,
         on_epoch: Callable[[], None] | None,
+        checkpoint: CheckpointFile | None,
     ) -> None:
-        self.run = Run(plan, self.rows, self.state, MembersListener(sharing, self._renew_optimizer, on_epoch))
+        listener = MembersListener(sharing, self._renew_optimizer, on_epoch)
+        part = None if checkpoint is None else checkpoint.next_run()
+        saved = None if part is None else part.saved
         done = self.state.epochs_done
+        if saved is not None:
+            go_on_from(saved, self.model, self.optimizer, self.state, sharing)
+        self.run = Run(plan, self.rows, self.state, listener)
+        if part is not None:
+            listener.save = lambda last: part.after_epoch(lambda: self._saved(sharing), last=last)
+        if saved is not None:
+            self._guard.load_state_dict(saved["guard"])
         with suppress(NonFiniteError):  # every member has failed, which each is told by itself
-            self.run.train(n_epochs)
+            self.run.train(done + n_epochs - self.state.epochs_done)
+        own = self._guard.failed
+        failed = torch.where(own > 0, own + own.new_tensor([done, 0]), 0)
+        self.failed = failed if self.failed is None else torch.where(self.failed > 0, self.failed, failed)
+
+    @property
+    def _guard(self) -> MembersGuard:
         guard = self.run.guard
         assert isinstance(guard, MembersGuard)
-        failed = torch.where(guard.failed > 0, guard.failed + guard.failed.new_tensor([done, 0]), 0)
-        self.failed = failed if self.failed is None else torch.where(self.failed > 0, self.failed, failed)
+        return guard
+
+    def _saved(self, sharing: Sharing) -> dict[str, Any]:
+        return state_of(self.model, self.optimizer, self.state, self._guard, sharing)
 
     def _renew_optimizer(self) -> None:
         self.optimizer = self._new_optimizer()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,17 +13,17 @@ class _Pool:
     """Some rows in random order, over and over; each comes once before any comes again."""
 
     def __init__(self, rows: Tensor, generator: torch.Generator) -> None:
-        self._rows, self._generator = rows, generator
-        self._left = rows[:0]
+        self._rows, self.generator = rows, generator
+        self.left = rows[:0]
 
     def take(self, n: int) -> Tensor:
-        parts = [self._left]
-        short = n - len(self._left)
+        parts = [self.left]
+        short = n - len(self.left)
         while short > 0:
-            parts.append(self._rows[torch.randperm(len(self._rows), generator=self._generator)])
+            parts.append(self._rows[torch.randperm(len(self._rows), generator=self.generator)])
             short -= len(self._rows)
         drawn = torch.cat(parts)
-        self._left = drawn[n:]
+        self.left = drawn[n:]
         return drawn[:n]
 
 
@@ -71,6 +72,22 @@ class Streams:
         rows = torch.stack([self._drawn(own, n) for own in self._pools])
         self._n_drawn += n
         yield from rows.split(self.batch_size, dim=-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the streams stand between two epochs."""
+        return {
+            "n_drawn": self._n_drawn,
+            "generators": [pools[0].generator.get_state() for pools in self._pools],
+            "left": [[pool.left for pool in pools] for pools in self._pools],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where other streams of the same rows stood."""
+        self._n_drawn = state["n_drawn"]
+        for pools, generator, left in zip(self._pools, state["generators"], state["left"], strict=True):
+            pools[0].generator.set_state(generator)  # one for all pools of a member
+            for pool, rows in zip(pools, left, strict=True):
+                pool.left = rows
 
     def _drawn(self, pools: Sequence[_Pool], n: int) -> Tensor:
         out = torch.empty(n, dtype=torch.int64)

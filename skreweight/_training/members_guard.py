@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -99,6 +100,16 @@ class MembersGuard:
         for name, kept in self._kept.items():
             state[name].copy_(torch.where(over(failed, kept), kept, state[name]))
         self._kept = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known of members that failed, after an epoch."""
+        return {"failed": self.failed, "kept": dict(self._kept), "epoch": self._epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        device = self.failed.device
+        self.failed, self._epoch = state["failed"].to(device), state["epoch"]
+        self._kept = {name: kept.to(device) for name, kept in state["kept"].items()}
 
     def finish_epoch(self) -> int:
         """Return 0: no batch is skipped.

@@ -7,6 +7,7 @@ How a run is put together, one file per step:
 `recipes`             the network of a table and how its two stages are trained
 `experiments`         a draw with its recipe; stage 1 is trained once and shared by the rows of the table
 `methods`             the rows of a table: every weighting, and the controls without which no row means much
+`controls`            those controls: scikit-learn's classifiers, nearest class means, resampling
 `grids`               the settings tried for each method, "quick" or the paper's
 `evaluation`          the metrics of a fitted classifier, at its own and at a tuned decision
 `runner`              runs what is missing and appends each finished configuration to a CSV file

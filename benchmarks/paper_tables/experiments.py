@@ -16,7 +16,7 @@ from benchmarks.paper_tables.recipes import Recipe
 from skreweight import ReweightedClassifier
 
 #: Settings that hold from stage 1 on.
-STAGE_ONE_TOO = ("criterion", "train_on_validation")
+STAGE_ONE_TOO = ("criterion", "train_on_validation", "sampling")
 
 
 class Experiment:
@@ -64,6 +64,8 @@ class Experiment:
                 options = {**recipe.module_settings, **recipe.stage_one, **recipe.stage_two, **settings}
                 return self._classifier(recipe.module, **options).fit(X, y)
             early = {name: value for name, value in settings.items() if name in STAGE_ONE_TOO}
+            if settings.get("defer_sampling"):
+                del early["sampling"]
             start = self._stage_one(X, y, early) if rows is not None else self._shared_start(early)
             options = {**recipe.stage_two, **settings}
             return self._classifier(start, warmup_epochs=0, **options).fit(X, y)

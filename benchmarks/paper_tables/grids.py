@@ -62,12 +62,32 @@ _TRIALS: dict[str, list[dict[str, list[Any]]]] = {
         {"weighting__decay": [1.0]},
         {"weighting__lp_coef": [1e-3, 1e-2]},
     ],
+    "META": [{"weighting__conditional_step": [0.1, 1.0, 10.0, 100.0]}, {"weighting__beta": [0.99, 0.999]}],
+    "Meta-Weight-Net": [
+        {"weighting__net_lr": [1e-3, 1e-2, 5e-2]},
+        {"weighting__net_lr": [1e-2, 5e-2], "weighting__through_loss": [True]},
+        {"weighting__net_optimizer": ["sgd"], "weighting__net_lr": [1.0, 10.0]},
+    ],
+    "TERM": [
+        {"weighting__t": [1.0, 3.0, 5.0], "weighting__update": [0.1]},
+        {"weighting__t": [3.0], "weighting__update": [0.02, 0.5]},
+    ],
+    "top loss": [{"weighting__keep": [0.05, 0.1, 0.2, 0.5]}],
+    "EG": [{"weighting__eta": [-0.3, -0.1, -0.03]}, {"weighting__decay": [1.1]}],
+    "cRT": [{}, {"weighting__new_classifier": [False]}, {"weighting__sampling": ["sqrt"]}],
+    "LWS": [{}, {"weighting__lr": [0.02, 0.2]}],
+    "tau-norm": [{}, {"weighting__keep_bias": [True]}],
+    "logit adjustment, post hoc": [{}, {"weighting__tau": [None]}],
 }
+#: Methods that were tried in each way that stage 2 can run; `restart` is the table for the others.
+_TRIALS_OF_STAGE_TWO = ("plain", "two-phase", "Hu et al.", "ours")
 #: Once with the best step kept and a new optimiser at stage 2, once without the one or the other.
 _HOW_STAGE_TWO_RUNS: list[dict[str, list[Any]]] = [
     {"keep_best": ["epoch", False]},
     {"keep_best": ["step"], "restart_stage_two": [False]},
 ]
+#: With the default otherwise: every method from a new optimiser and from the one of stage 1, best epoch kept.
+_RESTART: dict[str, list[Any]] = {"restart_stage_two": [True, False]}
 _QI = {"weighting__lam": [0.1, 1.0, 10.0]}
 
 
@@ -80,14 +100,17 @@ def configurations(method: str, grid: str, table: str) -> list[Settings]:
         A key of `methods.METHODS`.
     grid : {"quick", "paper"}
     table : str
-        The benchmark and the sizes of validation sets have no search: their rows are the defaults. Images have
-        larger penalties in the paper.
+        The benchmark, the sizes of validation sets and, but for λ, the tables of Qi et al. have no search: their
+        rows are the defaults. Images have larger penalties in the paper.
     """
-    if method.startswith("ABSGD ("):
-        return list(ParameterGrid(_QI))
+    if table.startswith("qi"):
+        return list(ParameterGrid(_QI)) if method.startswith("ABSGD (") else [{}]
+    if table == "restart":
+        return list(ParameterGrid(_RESTART)) if _is_network(method) else [{}]
     if table == "trials":
         compared = [{"keep_best": ["step"], **settings} for settings in _TRIALS.get(method, [{}])]
-        return list(ParameterGrid([*compared, *_HOW_STAGE_TWO_RUNS]))
+        alike = _HOW_STAGE_TWO_RUNS if method in _TRIALS_OF_STAGE_TWO else []
+        return list(ParameterGrid([*compared, *alike]))
     grids: Mapping[str, Mapping[str, list[Any]]]
     if table in ("benchmark", "validation"):
         grids = {"Hu et al. + R": {"weighting__lp_coef": [1e-2]}}
@@ -101,4 +124,4 @@ def configurations(method: str, grid: str, table: str) -> list[Settings]:
 
 
 def _is_network(method: str) -> bool:
-    return not method.startswith(("boosted", "MLPClassifier"))
+    return not method.startswith(("boosted", "MLPClassifier", "balanced logistic", "nearest class mean on X"))

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from imblearn.over_sampling import SMOTE, RandomOverSampler
-from sklearn.base import BaseEstimator
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.class_weight import compute_sample_weight
-
+from benchmarks.paper_tables.controls import (
+    Method,
+    boosted_trees,
+    from_scikit_learn,
+    logistic_regression,
+    nearest_class_mean,
+    oversampled,
+    random_rows,
+    scikit_learn_mlp,
+    smote_rows,
+)
 from benchmarks.paper_tables.experiments import Experiment
-from skreweight.losses import LDAMLoss, LogitAdjustedLoss
+from skreweight.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss
 from skreweight.weighting import get_weighting
-
-#: (experiment, settings of the grid) -> a fitted classifier with `predict_proba`
-Method = Callable[..., Any]
 
 
 class _Weighted:
@@ -31,64 +29,19 @@ class _Weighted:
         self.weighting, self.fixed = weighting, fixed
 
     def __call__(self, experiment: Experiment, **settings: Any) -> Any:
-        return experiment.network(weighting=self.weighting, **{**self.fixed, **settings})
-
-
-def _oversampled(make: Callable[[int, int], Any]) -> Method:
-    """The same network on rows that were resampled to balance, validation rows included."""
-
-    def fit(experiment: Experiment, **settings: Any) -> Any:
-        X, y = experiment.all_rows
-        sampler = make(int(np.bincount(y).min()), experiment.seed)
-        flat, y = sampler.fit_resample(X.reshape(len(X), -1), y)
-        rows = flat.reshape(-1, *X.shape[1:]).astype(np.float32), y
-        return experiment.network(rows, weighting="none", **settings)
-
-    return fit
-
-
-def _random(n_rare: int, seed: int) -> RandomOverSampler:
-    return RandomOverSampler(random_state=seed)
-
-
-def _smote(n_rare: int, seed: int) -> SMOTE:
-    return SMOTE(random_state=seed, k_neighbors=max(1, min(5, n_rare - 1)))
-
-
-def _from_scikit_learn(make: Callable[[int], BaseEstimator], *, validation_rows: bool) -> Method:
-    def fit(experiment: Experiment, **settings: Any) -> Any:
-        X, y = experiment.all_rows if validation_rows else experiment.training_rows
-        model = make(experiment.seed).set_params(**settings)
-        weights = compute_sample_weight("balanced", y)
-        name = type(model).__name__.lower()
-        pipeline = make_pipeline(FunctionTransformer(_flat), model)
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ConvergenceWarning
-            )  # as many epochs as the other networks, no more
-            return pipeline.fit(X, y, **{f"{name}__sample_weight": weights})
-
-    return fit
-
-
-def _flat(X: np.ndarray) -> np.ndarray:
-    return X.reshape(len(X), -1)
-
-
-def _trees(seed: int) -> HistGradientBoostingClassifier:
-    return HistGradientBoostingClassifier(random_state=seed, early_stopping=False)
-
-
-def _mlp(seed: int) -> MLPClassifier:
-    return MLPClassifier((100, 100), max_iter=25, n_iter_no_change=25, random_state=seed)
+        with warnings.catch_warnings():  # the rows of "tau-norm" and "lws" say what is to be said
+            warnings.filterwarnings("ignore", "With two classes weighting")
+            return experiment.network(weighting=self.weighting, **{**self.fixed, **settings})
 
 
 #: The validation rows are training rows too: no better use of them is a reason to learn weights.
 _ALL: dict[str, Any] = {"train_on_validation": True}
 _CB = {"class_weight": "effective-number", "defer_class_weight": True}
+_FOCAL = {"criterion": FocalLoss, "criterion__gamma": 1.0}
 _LDAM = {"criterion": LDAMLoss, "module__normalized_head": True}
 
-METHODS: dict[str, Method] = {
+#: Those of Liu et al., and ABSGD.
+_LIU: dict[str, Method] = {
     "plain": _Weighted("none"),
     "proportion": _Weighted("proportion"),
     "two-phase": _Weighted("two-phase"),
@@ -98,22 +51,74 @@ METHODS: dict[str, Method] = {
     "Hu et al. + R": _Weighted("hu"),
     "ours": _Weighted("ours"),
     "ABSGD": _Weighted("absgd"),
+}
+#: What else learns weights, samples, trains the last layer anew or corrects the logits.
+_MORE: dict[str, Method] = {
+    "META": _Weighted("meta"),
+    "Meta-Weight-Net": _Weighted("meta-weight-net"),
+    "TERM": _Weighted("term"),
+    "top loss": _Weighted("top-loss"),
+    "EG": _Weighted("eg"),
+    "balanced sampling": _Weighted("none", sampling="balanced"),
+    "balanced sampling in stage 2": _Weighted("none", sampling="balanced", defer_sampling=True),
+    "cRT": _Weighted("crt"),
+    "LWS": _Weighted("lws"),
+    "tau-norm": _Weighted("tau-norm"),
+    "logit adjustment, post hoc": _Weighted("logit-adjustment"),
+}
+_WITH_VALIDATION_ROWS: dict[str, Method] = {
     "plain + validation rows": _Weighted("none", **_ALL),
     "proportion + validation rows": _Weighted("proportion", **_ALL),
     "logit adjustment + validation rows": _Weighted("none", criterion=LogitAdjustedLoss, **_ALL),
-    "random oversampling + validation rows": _oversampled(_random),
-    "SMOTE + validation rows": _oversampled(_smote),
-    "boosted trees + validation rows": _from_scikit_learn(_trees, validation_rows=True),
-    "MLPClassifier + validation rows": _from_scikit_learn(_mlp, validation_rows=True),
-    "boosted trees": _from_scikit_learn(_trees, validation_rows=False),
-    "MLPClassifier": _from_scikit_learn(_mlp, validation_rows=False),
+    "logit adjustment, post hoc + validation rows": _Weighted("logit-adjustment", **_ALL),
+    "random oversampling + validation rows": oversampled(random_rows),
+    "SMOTE + validation rows": oversampled(smote_rows),
+    "balanced logistic regression on X + validation rows": from_scikit_learn(
+        logistic_regression, validation_rows=True
+    ),
+    "nearest class mean on X + validation rows": nearest_class_mean(on_features=False, validation_rows=True),
+    "nearest class mean on features + validation rows": nearest_class_mean(
+        on_features=True, validation_rows=True
+    ),
+    "boosted trees + validation rows": from_scikit_learn(boosted_trees, validation_rows=True),
+    "MLPClassifier + validation rows": from_scikit_learn(scikit_learn_mlp, validation_rows=True),
+}
+_WITHOUT_THEM: dict[str, Method] = {
+    "balanced logistic regression on X": from_scikit_learn(logistic_regression, validation_rows=False),
+    "nearest class mean on X": nearest_class_mean(on_features=False, validation_rows=False),
+    "nearest class mean on features": nearest_class_mean(on_features=True, validation_rows=False),
+    "boosted trees": from_scikit_learn(boosted_trees, validation_rows=False),
+    "MLPClassifier": from_scikit_learn(scikit_learn_mlp, validation_rows=False),
+}
+#: Table 1 of Qi et al.
+_QI_1: dict[str, Method] = {
     "SGD (CE)": _Weighted("none"),
     "ABSGD (CE)": _Weighted("absgd"),
-    "SGD (CB-CE)": _Weighted("none", **_CB),
-    "ABSGD (CB-CE)": _Weighted("absgd", **_CB),
-    "SGD (LDAM)": _Weighted("none", **_LDAM),
-    "ABSGD (LDAM)": _Weighted("absgd", **_LDAM),
+    "SGD (Focal)": _Weighted("none", **_FOCAL),
+    "ABSGD (Focal)": _Weighted("absgd", **_FOCAL),
 }
+#: Table 2 of Qi et al., and what Kang et al. train in stage 2. META has its class weights itself.
+_QI_2: dict[str, Method] = {
+    "resampling (CE)": _Weighted("none", sampling="effective-number"),
+    "SGD (CB-CE)": _Weighted("none", **_CB),
+    "META (CB-CE)": _Weighted("meta"),
+    "ABSGD (CB-CE)": _Weighted("absgd", **_CB),
+    "SGD (CB-Focal)": _Weighted("none", **_CB, **_FOCAL),
+    "META (CB-Focal)": _Weighted("meta", **_FOCAL),
+    "ABSGD (CB-Focal)": _Weighted("absgd", **_CB, **_FOCAL),
+    "SGD (LDAM)": _Weighted("none", **_LDAM),
+    "SGD (CB-LDAM)": _Weighted("none", **_CB, **_LDAM),
+    "META (CB-LDAM)": _Weighted("meta", **_LDAM),
+    "ABSGD (CB-LDAM)": _Weighted("absgd", **_CB, **_LDAM),
+    "cRT (CE)": _Weighted("crt"),
+    "LWS (CE)": _Weighted("lws", weighting__lr=0.2),
+    "tau-norm (CE)": _Weighted("tau-norm"),
+    "NCM (CE)": nearest_class_mean(on_features=True, validation_rows=False),
+    "logit adjustment, post hoc (CE)": _Weighted("logit-adjustment"),
+}
+METHODS: dict[str, Method] = {
+    **_LIU, **_MORE, **_WITH_VALIDATION_ROWS, **_WITHOUT_THEM, **_QI_1, **_QI_2
+}  # fmt: skip
 
 
 def is_default(method: str, settings: Mapping[str, Any]) -> bool:
@@ -127,22 +132,16 @@ def is_default(method: str, settings: Mapping[str, Any]) -> bool:
 #: Rows that are another row's fits, decided with the threshold tuned on the validation rows.
 TUNED = {"plain, tuned threshold": "plain"}
 
-_LIU = (
-    "plain",
-    "proportion",
-    "two-phase",
-    "Ren et al.",
-    "Hu et al.",
-    "Hu et al., floor 0",
-    "Hu et al. + R",
-    "ours",
-    "ABSGD",
-)
-_CONTROLS = tuple(name for name in METHODS if name.endswith("+ validation rows"))
-
 #: The rows of each kind of table, in their order.
-LIU_METHODS = (*_LIU, *_CONTROLS)
-IMAGE_METHODS = tuple(name for name in LIU_METHODS if "SMOTE" not in name)
-QI_METHODS = tuple(name for name in METHODS if name.startswith(("SGD", "ABSGD (")))
+LIU_METHODS = (*_LIU, *_MORE, *_WITH_VALIDATION_ROWS)
+#: AllCNNC ends in pooling: it has no last layer to train anew, to normalise or to take features from.
+IMAGE_METHODS = tuple(
+    name
+    for name in (*_LIU, *_WITH_VALIDATION_ROWS)
+    if not name.startswith(("SMOTE", "balanced logistic", "nearest"))
+)
+QI_METHODS, QI2_METHODS = tuple(_QI_1), tuple(_QI_2)
 #: All with the same rows, so that each has validation rows to tune a threshold on.
-BENCHMARK_METHODS = (*_LIU, "boosted trees", "MLPClassifier")
+BENCHMARK_METHODS = (*_LIU, *_MORE, *_WITHOUT_THEM)
+#: Those whose defaults are chosen by the trials.
+TRIAL_METHODS = ("plain", "two-phase", "Ren et al.", "Hu et al.", "Hu et al., floor 0", "ours", *_MORE)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 
-from skreweight.modules import AllCNNC, APSNet, ResNet32, TextFCN
+from skreweight.modules import MLP, AllCNNC, APSNet, ResNet32, TextFCN
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ def text() -> Recipe:
 def small_text() -> Recipe:
     """The package's default network with the optimiser of Liu et al., Table 3."""
     return _one_optimiser(None, lr=1e-2, batch_size=50)
+
+
+def wide_text() -> Recipe:
+    """A network of 384, 384 and 10 units, whose layers are as wide as the embeddings, and the same optimiser."""
+    settings = {"module__hidden": (384, 384, 10), "module__activation": ("relu", "relu", "tanh")}
+    return replace(_one_optimiser(MLP, lr=1e-2, batch_size=50), module_settings=settings)
 
 
 def tabular() -> Recipe:

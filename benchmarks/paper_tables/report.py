@@ -36,7 +36,9 @@ PACKAGES = ("skreweight", "torch", "skorch", "scikit-learn", "imbalanced-learn",
 
 def write_report(table: str, rows: pd.DataFrame, out: Path, command: str) -> Path:
     """Write ``<table>.md``, ``<table>_summary.csv`` and most often ``<table>.png``; return the first's path."""
-    make = {"benchmark": _benchmark_body, "trials": _trials_body}.get(table, _table_body)
+    make = {"benchmark": _benchmark_body, "trials": _trials_body, "restart": _trials_body}.get(
+        table, _table_body
+    )
     body, summary = make(table, rows, out)
     summary.to_csv(out / f"{table}_summary.csv", index=False, float_format="%.6f")
     path = out / f"{table}.md"

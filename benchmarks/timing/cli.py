@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="Full backward hook is firing")  # BackPACK's hooks
+    warnings.filterwarnings("ignore", message="With two classes weighting")
     if options.quick:
         options.rounds = 1
     figures: dict[str, Any] = {}

@@ -159,7 +159,8 @@ def contestants() -> dict[str, Contestant]:
     """Return all contestants by name, in the order of the table."""
     ours = [
         Contestant(name, f'weighting="{name}"', "ours", partial(fit_of_ours, weighting=name))
-        for name in ("none", "proportion", "absgd", "ren", "hu", "ours")
+        for name in WEIGHTINGS
+        if name != "two-phase"  # whose epochs are of the validation rows
     ]
     found = [
         Contestant(FLOOR, "hand-written loop", "floor", partial(time_loop, make_step=plain_step)),

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from benchmarks.timing.operations import count_operations
 from benchmarks.timing.problems import LEARNING_RATE, Data, problems
 from benchmarks.timing.report import epochs_table
 from skreweight import ReweightedClassifier
+from skreweight.weighting import WEIGHTINGS
 
 N_STEPS = 3
 
@@ -125,6 +127,16 @@ def test_the_command_prints_a_table_and_writes_every_round(
     figures = json.loads((tmp_path / "speed.json").read_text())
     assert [line["name"] for line in figures["epochs"]] == ["floor", *chosen]
     assert all(np.isfinite(line["seconds"]).all() and len(line["ratios"]) == 1 for line in figures["epochs"])
+
+
+def test_every_weighting_is_timed(data: Data) -> None:
+    """But two-phase, which trains on other rows."""
+    every = contestants()
+    assert {name for name in WEIGHTINGS if name != "two-phase"} <= set(every)
+    for name in ("meta-weight-net", "crt", "lws"):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="With two classes weighting")
+            assert every[name].run(data).epoch > 0
 
 
 def test_a_step_of_hu_takes_fewer_operations_than_double_backward() -> None:

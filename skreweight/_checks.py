@@ -1,15 +1,41 @@
-"""Parameters that do not go together, and those that correct for the classes twice."""
+"""What parameters may be, those that do not go together, and those that correct for the classes twice."""
 
 from __future__ import annotations
 
 import warnings
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any
 
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from skreweight._net.base import SkorchClassifier
 from skreweight._net.predict import plain
+from skreweight._rows.samplers import SAMPLINGS
 from skreweight.losses import LDAMLoss, LogitAdjustedLoss
 from skreweight.weighting import LogitAdjustment, Meta, Proportion
+
+#: What the parameters of `ReweightedClassifier` may be, beside those of every net.
+CONSTRAINTS: dict[str, list[Any]] = {
+    "warmup_epochs": [Interval(Integral, 0, None, closed="left")],
+    "keep_best": [StrOptions({"epoch", "step"}), bool],
+    "class_weight": [StrOptions({"balanced", "effective-number"}), dict, None],
+    "defer_class_weight": ["boolean"],
+    "sampling": [StrOptions(SAMPLINGS), Interval(Real, 0, 1, closed="both"), None],
+    "defer_sampling": ["boolean"],
+    "stage_two_trainable": [str, list, tuple, None],
+    "classifier": [str],
+    "train_on_validation": ["boolean"],
+    "validation_batch_size": [Interval(Integral, 1, None, closed="left"), None],
+    "restart_stage_two": ["boolean"],
+    "on_nonfinite": [StrOptions({"raise", "skip"})],
+    "diagnostics": ["boolean"],
+    "autocast": [StrOptions({"bfloat16"}), None],
+    "random_state": ["random_state"],
+    "checkpoint": [str, PathLike, None],
+    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+}
 
 
 def check_together(net: SkorchClassifier) -> None:

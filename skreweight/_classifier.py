@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -11,18 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.dataset import Dataset as SkorchDataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from skreweight._checks import CONSTRAINTS
 from skreweight._composition import features_of, train
 from skreweight._net import predict
 from skreweight._net.base import SkorchClassifier
+from skreweight._net.check import check_epochs, check_same_classes, refuse_arguments
 from skreweight._net.component import ObjectComponent
 from skreweight._net.schedules import schedules_of
-from skreweight._rows.carve import shown
-from skreweight._rows.samplers import SAMPLINGS
 from skreweight._training.state import TrainingState
 from skreweight.weighting import WEIGHTINGS, Weighting, get_weighting
 
@@ -161,26 +159,7 @@ class ReweightedClassifier(SkorchClassifier):
     prefixes_: ClassVar[list[str]] = [*SkorchClassifier.prefixes_, "weighting"]
     cuda_dependent_attributes_: ClassVar[list[str]] = ["weighting_", "progress_"]
     components: ClassVar = (ObjectComponent("weighting", get_weighting, WEIGHTINGS),)
-    constraints: ClassVar[dict[str, list[Any]]] = {
-        **SkorchClassifier.constraints,
-        "warmup_epochs": [Interval(Integral, 0, None, closed="left")],
-        "keep_best": [StrOptions({"epoch", "step"}), bool],
-        "class_weight": [StrOptions({"balanced", "effective-number"}), dict, None],
-        "defer_class_weight": ["boolean"],
-        "sampling": [StrOptions(SAMPLINGS), Interval(Real, 0, 1, closed="both"), None],
-        "defer_sampling": ["boolean"],
-        "stage_two_trainable": [str, list, tuple, None],
-        "classifier": [str],
-        "train_on_validation": ["boolean"],
-        "validation_batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "restart_stage_two": ["boolean"],
-        "on_nonfinite": [StrOptions({"raise", "skip"})],
-        "diagnostics": ["boolean"],
-        "autocast": [StrOptions({"bfloat16"}), None],
-        "random_state": ["random_state"],
-        "checkpoint": [str, PathLike, None],
-        "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
-    }
+    constraints: ClassVar[dict[str, list[Any]]] = {**SkorchClassifier.constraints, **CONSTRAINTS}
 
     def __init__(
         self,
@@ -253,7 +232,14 @@ class ReweightedClassifier(SkorchClassifier):
         self.checkpoint_every = checkpoint_every
 
     def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        **unknown: Any,
     ) -> ReweightedClassifier:
         """Train both stages from the start (from where training stands with ``warm_start=True``).
 
@@ -279,8 +265,10 @@ class ReweightedClassifier(SkorchClassifier):
             For input that cannot be trained on; the estimator is then as it was before. For a loss that is not
             finite in the middle of training; the parameters of the last good step are then kept.
         """
+        refuse_arguments("fit", unknown)
         goes_on = bool(self.warm_start and self.initialized_)
-        train(self, X, y, sample_weight, X_val, y_val, goes_on=goes_on, learns=not goes_on)
+        learns = not goes_on or not hasattr(self, "n_features_in_")
+        train(self, X, y, sample_weight, X_val, y_val, goes_on=goes_on, learns=learns)
         return self
 
     def partial_fit(
@@ -292,6 +280,8 @@ class ReweightedClassifier(SkorchClassifier):
         *,
         X_val: Any = None,
         y_val: Any = None,
+        epochs: int | None = None,
+        **unknown: Any,
     ) -> ReweightedClassifier:
         """Go on training from where it stands.
 
@@ -306,23 +296,23 @@ class ReweightedClassifier(SkorchClassifier):
             As in `fit`.
         classes : array-like of shape (n_classes,) or None, default=None
             All labels that will ever come, for the first call; None: those of y.
+        epochs : int or None, default=None
+            How many epochs to train; None: what is left, as above.
 
         Returns
         -------
         self
         """
+        refuse_arguments("partial_fit", unknown)
+        check_epochs(epochs)
         goes_on = bool(self.initialized_)
         learns = not goes_on or not hasattr(self, "n_features_in_")
         if "classes_inferred_" in self.__dict__:
-            if classes is not None and not np.array_equal(np.unique(classes), self.labels_):
-                raise ValueError(
-                    f"classes={shown(np.unique(classes))} are not those of the first call, {shown(self.labels_)}: name "
-                    "all labels there, or begin anew with fit."
-                )
+            check_same_classes(classes, self.labels_)
             classes = self.labels_
         train(
             self, X, y, sample_weight, X_val, y_val,
-            goes_on=goes_on, learns=learns, classes=classes, every_class=False,
+            goes_on=goes_on, learns=learns, classes=classes, every_class=False, n_epochs=epochs,
         )  # fmt: skip
         return self
 
@@ -350,6 +340,8 @@ class ReweightedClassifier(SkorchClassifier):
 
     def initialize_module(self) -> Self:
         """Make the module, with the sizes that its class asks for; training begins at the first epoch."""
+        if "progress_" not in self.__dict__:
+            self.progress_ = self._new_state()
         self.progress_.start_over()
         with self.progress_.generators(torch.device(self.device)):
             return super().initialize_module()

@@ -19,13 +19,16 @@ from torch.optim import Optimizer
 from skreweight._checks import check_together
 from skreweight._listener import SkorchListener
 from skreweight._net.base import SkorchClassifier
+from skreweight._net.check import check_watched
 from skreweight._net.checkpoint import CheckpointFile, RunCheckpoint
 from skreweight._net.criterion import class_weight_vector
+from skreweight._net.explain import FAILURES, explained, first_bad_item
 from skreweight._net.outputs import FirstOutputs
 from skreweight._net.predict import logits_of, not_finite
 from skreweight._net.predicting import PREDICTION_ROWS
 from skreweight._net.resuming import go_on_from
 from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
+from skreweight._rows.check import is_dataset
 from skreweight._rows.fingerprint import of_rows, of_value
 from skreweight._rows.place import Given, Labelled, Rows
 from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes
@@ -52,6 +55,7 @@ def train(
     every_class: bool = True,
     judged: Labelled | None = None,
     checkpoint: RunCheckpoint | None = None,
+    n_epochs: int | None = None,
 ) -> None:
     """Train the epochs that are left of both stages, or all of them.
 
@@ -72,6 +76,8 @@ def train(
         Rows on which parameters are judged instead of the validation rows, by the loss alone.
     checkpoint : RunCheckpoint or None, default=None
         Of a fit that this one is a part of; None: the estimator's own, if it has one and begins here.
+    n_epochs : int or None, default=None
+        How many epochs; None: what is left of both stages, or another stage 2.
     """
     file = _checkpoint_of(net) if checkpoint is None and not goes_on else None
     with _undone_on_error(net):
@@ -85,9 +91,9 @@ def train(
             checkpoint = file.next_run()
         rows = given.on(torch.device(net.device), net._floating_dtype())
         if not goes_on:
-            _run(net, given, rows, data[0], data[1], checkpoint)
+            _run(net, given, rows, data[0], data[1], checkpoint, n_epochs=n_epochs)
     if goes_on:
-        _run(net, given, rows, data[0], data[1])
+        _run(net, given, rows, data[0], data[1], n_epochs=n_epochs)
 
 
 def begun(
@@ -195,8 +201,10 @@ def _run(
     X: Any,
     y: Any,
     checkpoint: RunCheckpoint | None = None,
+    *,
+    n_epochs: int | None = None,
 ) -> None:
-    """Run the epochs that are left, with labels as codes, inside skorch's lifecycle."""
+    """Run as many epochs, None: those that are left, with labels as codes, inside skorch's lifecycle."""
     with net._answering_in_codes():
         _begin(net, X, y)
         n_all = net.warmup_epochs + net.max_epochs
@@ -204,19 +212,27 @@ def _run(
             go_on_from(net, checkpoint.saved)
             n_epochs = 0 if net.progress_.stopped else n_all - net.progress_.epochs_done
         else:
-            n_epochs = net.progress_.epochs_to_go(n_all, net.max_epochs)
+            left = net.progress_.epochs_to_go(n_all, net.max_epochs)
+            n_epochs = left if n_epochs is None else n_epochs
         # From here on what counts is what the callbacks have left: components may be others by now.
         if net._floating_dtype() != rows.dtype:
             rows = given.on(rows.device, net._floating_dtype())
         run = Run(lambda: _plan(net), rows, net.progress_, SkorchListener(net, rows, checkpoint))
         first_outputs = FirstOutputs(net.criterion_, len(net.labels_))
+        check_watched(net.callbacks_, n_epochs, has_validation=rows.validation is not None)
         try:
             run.train(n_epochs)
             _check_finite(net, rows)
         except NonFiniteError as error:
             largest = float(rows.x.abs().max()) if isinstance(rows.x, Tensor) else 0.0
-            error.explain(len(net.history), largest, net.lr)
+            item = first_bad_item(rows.x) if is_dataset(rows.x) else None
+            error.explain(len(net.history), largest, net.lr, item)
             raise
+        except FAILURES as error:
+            clear = explained(error, net.module_, rows.few())
+            if clear is None:
+                raise
+            raise clear from error
         finally:
             first_outputs.remove()
             net.example_weights_ = run.example_weights()[: rows.n_given].cpu().numpy()

@@ -18,9 +18,9 @@ MAY_IMPORT = {
     "_training": {"weighting", "_rows", "core"},
     "_net": {"_rows", "modules", "losses", "_names"},
     "_listener": {"_net", "_rows", "_training"},
-    "_checks": {"_net", "losses", "weighting"},
+    "_checks": {"_net", "_rows", "losses", "weighting"},
     "_composition": {"_checks", "_listener", "_net", "_rows", "_training", "weighting", "core"},
-    "_classifier": {"_composition", "_net", "_rows", "_training", "weighting"},
+    "_classifier": {"_checks", "_composition", "_net", "_rows", "_training", "weighting"},
     "preprocessing": set(),
     "_ensemble": {
         "_classifier",

@@ -1,4 +1,4 @@
-"""A skorch classifier as scikit-learn wants it: names, labels, components, pickles."""
+"""A skorch classifier as scikit-learn wants it: names, labels, components."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ from skorch.callbacks import EpochTimer
 from skorch.history import History
 
 from skreweight._names import check_arguments, check_parameter_names
-from skreweight._net import files
 from skreweight._net.check import check_settings
 from skreweight._net.component import ObjectComponent
 from skreweight._net.criterion import per_example_criterion
 from skreweight._net.log import TrainingLog
 from skreweight._net.make import fused_where_it_can_be, made_module
-from skreweight._net.predicting import PredictingNet
-from skreweight._net.schedules import schedules_of, settings_of
+from skreweight._net.storing import StoringNet
 from skreweight._rows.prepare import Learned
 
 
-class SkorchClassifier(PredictingNet):
+class SkorchClassifier(StoringNet):
     """Base of the estimators: what skorch leaves undone for a classifier of scikit-learn.
 
     A subclass defines `components` that are no modules, the `constraints` of its parameters, and its training.
@@ -45,12 +43,6 @@ class SkorchClassifier(PredictingNet):
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
     }
-
-    _params_to_validate: set[str]
-    # What loaded files say of their epochs.
-    _stamps_read: ClassVar[list[Any]] = []
-    # Whether predictions are class codes: callbacks score while labels are codes.
-    _answers_in_codes = False
 
     def __init__(self, module: Any, **kwargs: Any) -> None:
         if "history" in kwargs:
@@ -131,29 +123,6 @@ class SkorchClassifier(PredictingNet):
             if own and self.initialized_:
                 self._renew(component)
 
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Context that leaves the attributes, and what changes in place under them, as they were if it fails."""
-        optimizer = self.__dict__.get("optimizer_")
-        settings = [] if optimizer is None else settings_of(optimizer)
-        states = [(part, dict(vars(part))) for part in (self, *self._changed_in_place())]
-        names = set(self._params_to_validate)
-        try:
-            yield
-        except BaseException:
-            for part, state in states:
-                part.__dict__.clear()
-                part.__dict__.update(state)
-            self._params_to_validate = names
-            if optimizer is not None:
-                for group, old in zip(optimizer.param_groups, settings, strict=True):
-                    group.update(old)
-            raise
-
-    def _changed_in_place(self) -> list[Any]:
-        """What setting a parameter may change without replacing it."""
-        return [callback for _, callback in self.__dict__.get("callbacks_", [])]
-
     def _set_skorch_params(self, params: dict[str, Any]) -> None:
         """Set skorch's parameters, with what it leaves undone: instances, a new optimiser, other callbacks."""
         if not self.initialized_:
@@ -191,7 +160,17 @@ class SkorchClassifier(PredictingNet):
 
     def _check_names(self, names: Iterable[str]) -> None:
         """Raise a ValueError for a name that cannot be a parameter, whatever the components take."""
-        known = set(inspect.signature(type(self).__init__).parameters) - {"self", "kwargs"}
+        # A subclass whose __init__ passes on **kwargs takes what its bases take.
+        signatures = [
+            inspect.signature(kind.__init__)
+            for kind in type(self).__mro__
+            if issubclass(kind, SkorchClassifier)
+        ]
+        known = {name for signature in signatures for name in signature.parameters} - {
+            "self",
+            "args",
+            "kwargs",
+        }
         prefixes = {*self.prefixes_, "module", "criterion", "optimizer"}
         # A subclass may bring components of its own, which skorch knows once they are built.
         foreign = not type(self).__module__.startswith("skreweight.")
@@ -313,107 +292,3 @@ class SkorchClassifier(PredictingNet):
     def batch_options(self) -> dict[str, Any]:
         """Return the parameters ``iterator_train__*`` with the batch size."""
         return {"batch_size": self.batch_size, **self.get_params_for("iterator_train")}
-
-    # ---------------------------------------------------------------- files and pickles
-
-    def load_params(
-        self,
-        f_params: Any = None,
-        f_optimizer: Any = None,
-        f_criterion: Any = None,
-        f_history: Any = None,
-        checkpoint: Any = None,
-        use_safetensors: bool = False,
-        *,
-        f_weighting: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Load what `save_params` (or a ``Checkpoint``) stored; no code in the files is run.
-
-        An estimator that is not initialised yet is, where ``f_weighting`` says how many columns and classes
-        there are.
-
-        Parameters
-        ----------
-        f_params, f_optimizer, f_criterion, f_history : path, file or None, default=None
-            As in skorch.
-        checkpoint : skorch.callbacks.Checkpoint or None, default=None
-            Load what this callback saved.
-        use_safetensors : bool, default=False
-        f_weighting : path, file or None, default=None
-            State of the weighting, of both stages, and what was learned of X and y, which must be what a fitted
-            estimator has learned itself. With ``f_params`` and
-            ``f_optimizer`` it is all that `partial_fit` needs to go on exactly where training stood.
-        **kwargs
-            ``f_<name>`` of further components of a subclass.
-        """
-        if f_weighting is not None:
-            kwargs["f_weighting"] = f_weighting
-        requested = self.__dict__["device"]
-        with self._unchanged_on_error(), files.tensors_unchanged_on_error(self):
-            files.prepare_for(self, checkpoint, f_weighting)
-            read: list[Any] = []
-            self.__dict__["_stamps_read"] = read
-            super().load_params(
-                f_params, f_optimizer, f_criterion, f_history, checkpoint, use_safetensors, **kwargs
-            )
-            with_history = checkpoint is not None and checkpoint.f_history is not None and f_history is None
-            files.check_of_one_epoch(read, len(self.history) if with_history else None)
-            del self.__dict__["_stamps_read"]
-        if requested == "auto":
-            self.device = "auto"
-
-    def save_params(
-        self,
-        f_params: Any = None,
-        f_optimizer: Any = None,
-        f_criterion: Any = None,
-        f_history: Any = None,
-        use_safetensors: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Save parts of the estimator, each to a file of its own that is written whole or not at all.
-
-        Parameters
-        ----------
-        f_params, f_optimizer, f_criterion, f_history : path, file or None, default=None
-            As in skorch.
-        use_safetensors : bool, default=False
-        **kwargs
-            ``f_weighting`` (see `load_params`), and ``f_<name>`` of further components of a subclass.
-        """
-        targets = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
-        targets |= {**kwargs, "f_history": f_history}
-        files.save_whole(super().save_params, targets, use_safetensors=use_safetensors)
-
-    def _get_module(self, name: str, msg: str) -> Any:
-        if not self.initialized_:
-            return super()._get_module(name, msg)
-        if name == "weighting_":
-            progress = self.progress_
-            part: Any = files.ResumeFile(
-                self.__dict__,
-                lambda: progress.state_dict(schedules_of(self.callbacks_)),
-                lambda state: progress.load_state_dict(state, self.device),
-                in_training=self._answers_in_codes,
-            )
-        else:
-            part = super()._get_module(name, msg)
-        return files.Stamped(part, [self.progress_.seed, len(self.history)], self._stamps_read)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickling; tensors on a GPU can be loaded without one."""
-        state = super().__getstate__()
-        state.pop("_answers_in_codes", None)  # a callback may pickle in the middle of training
-        state["requested_device"] = state["device"]
-        state["device"] = self.device
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a pickled state, on the CPU where the GPU it was trained on is missing."""
-        requested = state.pop("requested_device")
-        if requested == "auto" and not torch.cuda.is_available():
-            state["device"] = "cpu"
-        super().__setstate__(state)
-        if requested == "auto":
-            self.device = "auto"

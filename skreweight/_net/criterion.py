@@ -60,12 +60,24 @@ class _OneLogit(nn.BCEWithLogitsLoss):
         return super().forward(input.reshape(len(target)), target.to(input.dtype))
 
 
+class _MultiMargin(nn.MultiMarginLoss):
+    """MultiMarginLoss in steps that have second derivatives, which torch's kernel lacks."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return Σ_c max(0, margin − z_y + z_c)^p / C over the classes c other than y, times the weight of y."""
+        hinge = (self.margin - input.gather(-1, target.unsqueeze(-1)) + input).clamp(min=0)
+        own = nn.functional.one_hot(target, input.shape[-1]).bool()
+        losses = hinge.pow(self.p).masked_fill(own, 0.0).mean(dim=-1)
+        return losses if self.weight is None else losses * self.weight[target]
+
+
 #: Torch's criteria for class codes that take one output per class.
 ONE_PER_CLASS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 
 _WRAPPED: dict[type[nn.Module], type[nn.Module]] = {
     nn.NLLLoss: NegativeLogLikelihood,
     nn.BCEWithLogitsLoss: _OneLogit,
+    nn.MultiMarginLoss: _MultiMargin,
 }
 
 

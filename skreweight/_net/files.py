@@ -7,12 +7,15 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skorch.exceptions import SkorchException
 from skorch.history import History
 from torch import Tensor, nn
 
@@ -66,6 +69,27 @@ class ResumeFile:
         if stored is not None and figures is not None and len(stored) >= len(figures):
             current = stored.detach().cpu().double().numpy()[: len(figures)]
             self._attributes["example_weights_"] = np.where(np.isnan(figures), np.nan, current)
+
+
+@contextmanager
+def reading(**files: Any) -> Iterator[None]:
+    """Context in which what is wrong with a file is a ValueError that names the files; None stands for no file."""
+    try:
+        yield
+    except (SkorchException, ImportError):
+        raise
+    except Exception as error:
+        spoken = isinstance(error, ValueError) and not isinstance(error, JSONDecodeError | UnicodeDecodeError)
+        if spoken or (isinstance(error, OSError) and error.filename is not None):  # these say what is wrong
+            raise
+        named = ", ".join(f"{name}={file!r}" for name, file in files.items() if file is not None)
+        reason = " ".join(str(error).split())[:300]
+        if isinstance(error, UnpicklingError):  # torch's advice is to run the code
+            reason = "it holds more than tensors and plain values, and no code is run"
+        raise ValueError(
+            "A file cannot be loaded: it is truncated, empty, or not what save_params wrote for such an estimator, got "
+            f"{named} ({type(error).__name__}{': ' if reason else ''}{reason})."
+        ) from error
 
 
 def prepare_for(net: Any, checkpoint: Any, file: Any) -> None:

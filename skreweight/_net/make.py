@@ -42,6 +42,11 @@ def made_module(module: Any, kwargs: dict[str, Any], sizes: Mapping[str, int]) -
             f"module=None cannot be built without {missing[0]}: set module__{missing[0]}, or call fit with an "
             "array, which tells it; X as a mapping needs a module of your own."
         )
+    asked, there = kwargs.get("n_features"), sizes.get("n_features")
+    if module is None and asked is not None and there is not None and asked != there:
+        raise ValueError(
+            f"module__n_features must be the number of columns of X, {there}, got {asked}: leave it out."
+        )
     accepted = inspect.signature(make).parameters
     made: nn.Module = make(**{**{name: n for name, n in sizes.items() if name in accepted}, **kwargs})
     return made

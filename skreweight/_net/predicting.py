@@ -46,11 +46,13 @@ class PredictingNet(NeuralNetClassifier):
         X : array-like, torch.Tensor, mapping of arrays, or torch Dataset
             Rows, as `predict` takes them.
         training : bool, default=False
-            Whether the module is in training mode, and ``iterator_train`` makes the batches.
+            Whether the module is in training mode and the outputs carry gradients. Of a Dataset, ``iterator_train`` makes
+            the batches, where it is given.
         device : str, default="cpu"
             Where the outputs are put.
         """
-        if is_dataset(X) or training:
+        check_is_fitted(self)
+        if is_dataset(X):
             yield from super().forward_iter(X, training=training, device=device)
             return
         x, _ = rows_of(X, self._columns(), owner=type(self).__name__, allow_nd=self.module is not None)
@@ -62,12 +64,16 @@ class PredictingNet(NeuralNetClassifier):
         size = self.get_params_for("iterator_valid").get("batch_size")
         if size is None:
             size = max(PREDICTION_ROWS, self.batch_size)
-        self._set_training(False)
+        self._set_training(training)
         options = {"batch_size": size, "shuffle": False, "dtype": dtype if by_batch else None}
         for batch in TensorBatches(x, dummy, None, torch.device(self.device), **options):
-            with torch.no_grad():
+            with torch.set_grad_enabled(training):
                 outputs = self.infer(batch.x)
             yield tuple(o.to(device) for o in outputs) if isinstance(outputs, tuple) else outputs.to(device)
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return a loader of a Dataset; without ``iterator_train`` that of predictions serves for both."""
+        return super().get_iterator(dataset, training=training and self.iterator_train is not None)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Return the module's outputs for one batch, cast to the dtype of its parameters.

@@ -121,7 +121,9 @@ class TensorBatches:
     def _row_batches(self) -> Iterator[Tensor]:
         if self.batch_sampler is not None:
             for positions in self.batch_sampler:
-                yield self._named(torch.as_tensor(positions, dtype=torch.int64, device=self.device))
+                positions = torch.as_tensor(positions, dtype=torch.int64)
+                check_positions(positions, self.n_rows)
+                yield self._named(positions.to(self.device))
             return
         for rows in self._named(self._order()).split(self.batch_size, dim=-1):
             if rows.shape[-1] == self.batch_size or not self.drop_last:
@@ -150,6 +152,18 @@ class TensorBatches:
             return positions if self.rows is None else self.rows.index_select(0, positions)
         positions = positions.expand(*self.shape, -1)
         return positions if self.rows is None else self.rows.expand(*self.shape, -1).gather(-1, positions)
+
+
+def check_positions(positions: Tensor, n_rows: int) -> None:
+    """Raise a ValueError for a batch of a user's sampler that is empty, or is not among the training rows."""
+    if positions.numel() == 0:
+        raise ValueError("iterator_train__batch_sampler gives an empty batch: leave it out.")
+    outside = positions[(positions < 0) | (positions >= n_rows)]
+    if len(outside):
+        raise ValueError(
+            f"iterator_train's sampler gives position {int(outside[0])}, and there are {n_rows} training rows: it "
+            "counts those that are trained on, from 0, without the rows held out for validation."
+        )
 
 
 class LoaderBatches:
@@ -239,6 +253,8 @@ class _Indexed(Dataset[Any]):
         return len(self.dataset) if self.rows is None else len(self.rows)  # type: ignore[arg-type]
 
     def __getitem__(self, position: int) -> tuple[int, Any]:
+        if not 0 <= int(position) < len(self):
+            check_positions(torch.tensor([int(position)]), len(self))
         row = int(position) if self.rows is None else self.rows[int(position)]
         return row, features_of(self.dataset[row])
 

@@ -112,9 +112,12 @@ def _first_split(splitter: Any, codes: IntArray) -> IntArray:
     positions = np.arange(len(codes))
     if hasattr(splitter, "split") and not isinstance(splitter, str | bytes):
         try:
-            return np.asarray(next(iter(splitter.split(positions.reshape(-1, 1), codes)))[1])
+            split = next(iter(splitter.split(positions.reshape(-1, 1), codes)), None)
         except (TypeError, ValueError) as error:
             raise ValueError(f"validation_data={splitter!r} could not split the rows: {error}") from error
+        if split is None:
+            raise ValueError(f"validation_data={splitter!r} gives no split: its first one is taken.")
+        return np.asarray(split[1])
     if callable(splitter):  # skorch's ValidSplit takes a dataset and returns two subsets of it
         dataset = TensorDataset(torch.from_numpy(positions))
         _, held = splitter(dataset, codes)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def rows_of(
     if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix by keys is a dict as well
         return _checked_mapping(X), Columns() if columns is None else columns
     if isinstance(X, Tensor):
-        return _checked_tensor(X, columns, owner)
+        return _checked_tensor(X, columns, owner, allow_nd)
     _check_kinds_of_columns(X, learns=columns is None)
     checked_for = _stand_in(owner)()
     if columns is not None:
@@ -224,7 +225,20 @@ def _check_not_empty(X: Tensor) -> None:
         )
 
 
-def _checked_tensor(X: Tensor, columns: Columns | None, owner: str) -> tuple[Tensor, Columns]:
+def _checked_tensor(X: Tensor, columns: Columns | None, owner: str, allow_nd: bool) -> tuple[Tensor, Columns]:
+    if X.layout != torch.strided:
+        raise TypeError(
+            f"X is a tensor of layout {X.layout}, and a dense one is required: pass X.to_dense()."
+        )
+    if X.is_complex():
+        raise ValueError(
+            f"Complex data not supported, got a tensor of dtype {X.dtype}: split it into columns."
+        )
+    if X.dim() > 2 and not allow_nd:
+        raise ValueError(
+            f"Found array with dim {X.dim()}, while dim <= 2 is required for module=None, got shape "
+            f"{tuple(X.shape)}: use X.flatten(1), or a module of your own."
+        )
     if X.dim() < 2:
         raise ValueError(
             f"Expected 2D array, got {X.dim()}D tensor instead: reshape your data with X.reshape(-1, 1) if it has a "
@@ -242,6 +256,8 @@ def _checked_tensor(X: Tensor, columns: Columns | None, owner: str) -> tuple[Ten
         raise ValueError(
             f"X has {X.shape[1]} features, but {owner} is expecting {columns.n_features_in} features as input."
         )
+    if not allow_nd and not X.is_floating_point():
+        X = X.to(torch.float32)  # as arrays of integers and booleans become
     return X.detach(), columns
 
 
@@ -292,8 +308,19 @@ def labels_of(X: Any, y: Any) -> NDArray[Any]:
     y = column_or_1d(y, warn=True)
     if y.dtype.kind == "f" and np.isinf(y).any():
         raise ValueError(_MISSING_LABEL)
+    _check_one_kind(y)
     check_classification_targets(y)
     return y
+
+
+def _check_one_kind(y: NDArray[Any]) -> None:
+    """Raise a ValueError for labels that cannot be sorted, such as text among numbers."""
+    if y.dtype != object:
+        return
+    kinds = {"number" if isinstance(label, Number) else type(label).__name__: label for label in y}
+    if len(kinds) > 1:
+        examples = " and ".join(f"{shown(label)} ({kind})" for kind, label in kinds.items())
+        raise ValueError(f"The labels in y are of more than one kind, got {examples}: convert y to one type.")
 
 
 def _labels_of_dataset(dataset: Any) -> Any:

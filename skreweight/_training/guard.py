@@ -25,7 +25,7 @@ class NonFiniteError(ValueError):
         super().__init__(f"non-finite loss or gradient {where}")
         self.batch = batch
 
-    def explain(self, epoch: int, largest_feature: float, lr: float) -> None:
+    def explain(self, epoch: int, largest_feature: float, lr: float, item: int | None = None) -> None:
         """Say where it was, and what the likely cause is.
 
         Parameters
@@ -34,9 +34,13 @@ class NonFiniteError(ValueError):
         largest_feature : float
             Of the training rows, in size; 0 where it is not known.
         lr : float
+        item : int or None, default=None
+            The first item of a Dataset that is not finite.
         """
         cause = (
-            f"features reach {largest_feature:.3g}: scale them (StandardScaler, QuantileTransformer) before the network"
+            f"item {item} of the Dataset holds NaN or infinity: impute or drop such items first"
+            if item is not None
+            else f"features reach {largest_feature:.3g}: scale them (StandardScaler, QuantileTransformer)"
             if largest_feature > 1e3
             else f"the learning rate lr={lr} is too large: lower it, or use skorch's GradientNormClipping"
         )

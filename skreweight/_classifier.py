@@ -369,3 +369,9 @@ class ReweightedClassifier(SkorchClassifier):
         if self._answers_in_codes or not self.weighting_.corrects:  # callbacks score the network itself
             return outputs
         return predict.corrected(outputs, self.criterion_, self.weighting_.corrected)
+
+    def trim_for_prediction(self) -> None:
+        """Drop what prediction does not need; ``sklearn.base.clone`` makes an estimator that can be trained."""
+        super().trim_for_prediction()
+        self.weighting_.state_ = self.weighting_.correction()
+        self.progress_ = TrainingState(self.progress_.seed, self.weighting_)

@@ -25,7 +25,7 @@ from skreweight._net.criterion import class_weight_vector
 from skreweight._net.explain import FAILURES, explained, first_bad_item
 from skreweight._net.outputs import FirstOutputs
 from skreweight._net.predict import logits_of, not_finite
-from skreweight._net.predicting import PREDICTION_ROWS
+from skreweight._net.predicting import PREDICTION_ROWS, rows_at_once
 from skreweight._net.resuming import go_on_from
 from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
 from skreweight._rows.check import is_dataset
@@ -38,6 +38,7 @@ from skreweight._training.stage import Plan, Stage
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
 from skreweight.core.output_layer import FeatureModule
+from skreweight.core.validation_loss import ROWS_AT_ONCE
 from skreweight.weighting import NoWeighting, Weighting
 
 #: A row of less weight, where 1 is what it has in the plain mean, does nothing.
@@ -361,6 +362,7 @@ def plan_of(
         batches=net.batch_options(),
         loader=net.iterator_train,
         validation_batch_size=net.validation_batch_size,
+        rows_at_once=rows_at_once(net, ROWS_AT_ONCE),
         on_nonfinite=net.on_nonfinite,
         autocast=None if net.autocast is None else torch.bfloat16,
         diagnostics=net.diagnostics,

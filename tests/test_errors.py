@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from skorch.callbacks import Checkpoint, EarlyStopping
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -331,4 +332,39 @@ def test_parameters_of_another_module(tmp_path):
     proba = net.predict_proba(X)
     with pytest.raises(ValueError, match="size mismatch"):
         net.load_params(f_params=tmp_path / "p.pt")
+    np.testing.assert_array_equal(net.predict_proba(X), proba)
+
+
+# ---------------------------------------------------------------- trimmed for prediction
+
+
+@pytest.mark.parametrize("weighting", ["hu", "logit-adjustment"])
+def test_trimmed_it_predicts_and_cannot_be_trained(weighting):
+    stop = EarlyStopping(monitor="train_loss")
+    callbacks = [stop]
+    held = np.r_[np.flatnonzero(Y == 0)[:9], np.flatnonzero(Y == 1)[:9]]
+    net = classifier(
+        weighting=weighting, module__hidden=(200,), validation_data=(X[held], Y[held]), callbacks=callbacks
+    )
+    net.fit(np.delete(X, held, axis=0), np.delete(Y, held))
+    net.score(X, Y)
+    proba, whole = net.predict_proba(X), len(pickle.dumps(net))
+    net.trim_for_prediction()
+    assert callbacks == [stop]
+    parameters = sum(p.nbytes for p in net.module_.parameters())
+    assert len(pickle.dumps(net)) < parameters + 20_000 < whole
+    for one in (net, pickle.loads(pickle.dumps(net))):
+        np.testing.assert_array_equal(one.predict_proba(X), proba)
+        one.predict(X), one.decision_function(X), one.features(X), one.get_params(), repr(one)
+        for method in ("fit", "partial_fit"):
+            with pytest.raises(ValueError, match=r"trimmed for prediction.*sklearn\.base\.clone"):
+                getattr(one, method)(X, Y)
+        np.testing.assert_array_equal(one.predict_proba(X), proba)
+    assert clone(net).fit(X, Y).predict(X).shape == Y.shape
+
+
+def test_trimmed_its_criterion_still_reads_the_outputs():
+    net = classifier(nn.Sequential(nn.Linear(5, 2), nn.Softmax(1)), criterion=nn.NLLLoss).fit(X, Y)
+    proba = net.predict_proba(X)
+    net.trim_for_prediction()
     np.testing.assert_array_equal(net.predict_proba(X), proba)

@@ -244,3 +244,20 @@ def test_batches_of_prediction(kind):
     assert net.module_.sizes == [700, 700, 700, 300]
     np.testing.assert_allclose(small, whole, rtol=1e-5)
     assert whole.shape == (2400, 2)
+
+
+def test_validation_rows_go_through_the_network_in_parts(monkeypatch):
+    evaluated: list[int] = []
+
+    def noting(self, x):
+        if not self.training:
+            evaluated.append(len(x))
+        return self.linear(x)
+
+    monkeypatch.setattr(Counting, "forward", noting)
+    whole = classifier(Counting, validation_data=10).fit(X, Y)
+    assert 20 in evaluated
+    evaluated.clear()
+    parts = classifier(Counting, validation_data=10, iterator_valid__batch_size=6).fit(X, Y)
+    assert set(evaluated) == {6, 2}
+    np.testing.assert_allclose(parts.history_[:, "valid_loss"], whole.history_[:, "valid_loss"], rtol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,12 @@ from skreweight._rows.place import cast_by_batch
 #: Rows that go through the network at once in prediction, or the training batch where that is larger, unless
 #: iterator_valid__batch_size says another number.
 PREDICTION_ROWS = 1024
+
+
+def rows_at_once(net: NeuralNetClassifier, default: int) -> int:
+    """Return ``iterator_valid__batch_size``, where −1 stands for all rows, or the default where it is not set."""
+    size = net.get_params_for("iterator_valid").get("batch_size")
+    return default if size is None else sys.maxsize if size == -1 else int(size)
 
 
 class PredictingNet(NeuralNetClassifier):
@@ -46,8 +53,7 @@ class PredictingNet(NeuralNetClassifier):
         X : array-like, torch.Tensor, mapping of arrays, or torch Dataset
             Rows, as `predict` takes them.
         training : bool, default=False
-            Whether the module is in training mode and the outputs carry gradients. Of a Dataset, ``iterator_train`` makes
-            the batches, where it is given.
+            Whether the module is in training mode and the outputs carry gradients.
         device : str, default="cpu"
             Where the outputs are put.
         """
@@ -61,11 +67,9 @@ class PredictingNet(NeuralNetClassifier):
         if not by_batch:
             x = cast_like(x, dtype)
         dummy = torch.zeros(n_rows_of(x), dtype=torch.int64, device=self.device)
-        size = self.get_params_for("iterator_valid").get("batch_size")
-        if size is None:
-            size = max(PREDICTION_ROWS, self.batch_size)
+        size = rows_at_once(self, max(PREDICTION_ROWS, self.batch_size))
         self._set_training(training)
-        options = {"batch_size": size, "shuffle": False, "dtype": dtype if by_batch else None}
+        options: dict[str, Any] = {"batch_size": size, "shuffle": False, "dtype": dtype if by_batch else None}
         for batch in TensorBatches(x, dummy, None, torch.device(self.device), **options):
             with torch.set_grad_enabled(training):
                 outputs = self.infer(batch.x)

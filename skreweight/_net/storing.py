@@ -132,6 +132,25 @@ class StoringNet(PredictingNet):
             part = super()._get_module(name, msg)
         return files.Stamped(part, [self.progress_.seed, len(self.history)], self._stamps_read)
 
+    def trim_for_prediction(self) -> None:
+        """Drop what prediction does not need: optimiser, history, callbacks, validation rows, what training stored.
+
+        The parameters stay, so that ``sklearn.base.clone`` makes an estimator that can be fitted; this one cannot.
+        """
+        kept = {
+            name: self.__dict__[name] for name in ("criterion", "criterion_", "optimizer", "iterator_train")
+        }
+        if isinstance(self.callbacks, list):
+            self.callbacks = list(self.callbacks)  # skorch empties it, and it is the user's
+        super().trim_for_prediction()
+        self.__dict__.update(kept)
+        if isinstance(self.__dict__.get("validation_data"), tuple | list):
+            self.validation_data = None
+        for name in ("example_weights_", "validation_indices_"):
+            self.__dict__.pop(name, None)
+        for parameter in (*self.module_.parameters(), *self.criterion_.parameters()):
+            parameter.grad = None
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickling; tensors on a GPU can be loaded without one."""
         state = super().__getstate__()

@@ -12,9 +12,8 @@ from skreweight._rows.place import Judged
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.members import over
 from skreweight.core.model import Model
-
-#: Rows of a member that are judged in one pass: a network may widen each of them a hundredfold.
-ROWS_AT_ONCE = 1024
+from skreweight.core.rows import parts
+from skreweight.core.validation_loss import ROWS_AT_ONCE
 
 
 class Judgement(NamedTuple):
@@ -32,14 +31,13 @@ def judged(
     loss: ExampleLoss,
     codes_of: Callable[[Tensor], Tensor],
     corrected: Callable[[Tensor], Tensor] | None = None,
+    rows_at_once: int = ROWS_AT_ONCE,
 ) -> Judgement:
     """Return what the model, in evaluation mode, makes of the rows it is judged on; `corrected` outputs, if any are."""
     x, targets, weights = rows
     axis = model.n_lead
-    if isinstance(x, Tensor) and x.shape[axis] > ROWS_AT_ONCE:
-        outputs = torch.cat([model(part) for part in x.split(ROWS_AT_ONCE, dim=axis)], dim=axis)
-    else:
-        outputs = model(x)
+    made = [model(part) for part, _ in parts(x, targets, rows_at_once)]
+    outputs = made[0] if len(made) == 1 else torch.cat(made, dim=axis)
     final = outputs if corrected is None else corrected(outputs)
     losses = loss(final, targets)
     hits = (codes_of(final.flatten(0, axis)).view(targets.shape) == targets).to(losses.dtype)

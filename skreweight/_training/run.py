@@ -207,6 +207,7 @@ class Run:
             self._plan.plain_loss,
             *self._validation_rows(),
             batch_size=self._plan.validation_batch_size,
+            rows_at_once=self._plan.rows_at_once,
             **penalty,
         )
 
@@ -309,7 +310,9 @@ class Run:
         if rows is None:
             rows = Judged(*self._validation_rows())
         corrected = stage.weighting.corrected if stage.network_is_fixed else None
-        return judged(self._network.evaluation, rows, plan.plain_loss, plan.codes_of, corrected)
+        return judged(
+            self._network.evaluation, rows, plan.plain_loss, plan.codes_of, corrected, plan.rows_at_once
+        )
 
     def _keep_if_best(self, judgement: Judgement) -> None:
         accuracy = judgement.accuracy

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from skreweight._training.schedule import Schedule
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
+from skreweight.core.validation_loss import ROWS_AT_ONCE
 from skreweight.weighting import Weighting
 
 
@@ -111,6 +112,8 @@ class Plan:
         The user's own loader of training rows.
     validation_batch_size : int or None
         How many validation rows stand for all in each step.
+    rows_at_once : int
+        How many of them go through the network at once.
     on_nonfinite : {"raise", "skip"}
     autocast : torch.dtype or None
         Precision of the forward passes that need no products of gradients; None: that of the module.
@@ -133,6 +136,7 @@ class Plan:
     batches: Mapping[str, Any] = field(default_factory=dict)
     loader: Any = None
     validation_batch_size: int | None = None
+    rows_at_once: int = ROWS_AT_ONCE
     on_nonfinite: str = "raise"
     autocast: torch.dtype | None = None
     diagnostics: bool = False

@@ -112,7 +112,8 @@ class ProductsFinder:
         if not self._found:
             self._find(x, targets, loss)
         x_val, val_targets = validation.rows
-        if self.recorder is None or not isinstance(x, Tensor) or not isinstance(x_val, Tensor):
+        tables = isinstance(x, Tensor) and isinstance(x_val, Tensor)
+        if self.recorder is None or not tables or validation.in_parts:
             return self(x, targets, loss), validation.value_and_gradient(self.model.parameters)
         of_batch, of_validation = self.recorder.together(
             (x, targets, loss), (x_val, val_targets, validation.loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,6 +26,17 @@ def take_rows(x: Any, rows: Tensor) -> Any:
         taken = x.index_select(0, rows.flatten()) if rows.dim() > 1 else x.index_select(0, rows)
         return taken.view(*rows.shape, *x.shape[1:]) if rows.dim() > 1 else taken
     return {name: take_rows(value, rows) for name, value in x.items()}
+
+
+def parts(x: Any, targets: Tensor, size: int) -> Iterator[tuple[Any, Tensor]]:
+    """Yield rows and their targets, (*M, n, ...) and (*M, n), at most `size` at a time."""
+    if targets.shape[-1] <= size:
+        yield x, targets
+        return
+    axis = targets.dim() - 1
+    for start in range(0, targets.shape[-1], size):
+        rows = (*[slice(None)] * axis, slice(start, start + size))
+        yield x[rows] if isinstance(x, Tensor) else {k: v[rows] for k, v in x.items()}, targets[rows]
 
 
 def joined(first: Any, second: Any, n_lead: int) -> Tensor:

@@ -12,8 +12,11 @@ from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.members import Parameters, each
 from skreweight.core.model import Model
 from skreweight.core.penalties import lp_penalty, lp_penalty_gradient
-from skreweight.core.rows import take_rows
+from skreweight.core.rows import parts, take_rows
 from skreweight.core.signal_products import SignalProducts
+
+#: Validation rows that go through the network at once: it may widen each of them a hundredfold.
+ROWS_AT_ONCE = 1024
 
 
 class ValidationLoss:
@@ -30,6 +33,8 @@ class ValidationLoss:
     lp_norm, lp_coef : float, or torch.Tensor of shape (K, 1), default=2 and 0.0
     batch_size : int or None, default=None
         How many of the rows, drawn afresh by `draw`, stand for all; None takes all.
+    rows_at_once : int, default=1024
+        How many of them go through the network at once: L_val and its gradient are sums over such parts.
 
     Attributes
     ----------
@@ -49,11 +54,13 @@ class ValidationLoss:
         lp_norm: Tensor | float = 2,
         lp_coef: Tensor | float = 0.0,
         batch_size: int | None = None,
+        rows_at_once: int = ROWS_AT_ONCE,
     ) -> None:
         self.model = model.evaluation() if model.training else model
         self.loss = loss
         self.lp_norm, self.lp_coef = lp_norm, lp_coef
         self._all = (x, targets)
+        self._rows_at_once = rows_at_once
         self._drawn = self._all
         is_table = isinstance(x, Tensor) and x.dim() == self.model.n_lead + 2
         self.chain = Chain.of(self.model) if is_table else None
@@ -83,37 +90,48 @@ class ValidationLoss:
 
     def value(self, parameters: Parameters) -> Tensor:
         """Return L_val at the parameters, (*M, 1)."""
-        x, targets = self._drawn
+        m = self._drawn[1].shape[-1]
+        total: Tensor | float = 0.0
         with torch.no_grad():
-            if self.chain is not None:
-                outputs = self.chain.forward(parameters, x).outputs
-            else:
-                outputs = self.model.at(parameters, x)
-            return self.penalised(self.loss(outputs, targets).mean(-1, keepdim=True), parameters)
+            for x, targets in parts(*self._drawn, self._rows_at_once):
+                if self.chain is not None:
+                    outputs = self.chain.forward(parameters, x).outputs
+                else:
+                    outputs = self.model.at(parameters, x)
+                total = total + self.loss(outputs, targets).sum(-1, keepdim=True)
+        return self.penalised(total / m, parameters)  # type: ignore[arg-type]
 
     def value_and_gradient(self, parameters: Parameters) -> tuple[Tensor, list[Tensor]]:
         """Return L_val, (*M, 1), and ∇L_val at the parameters, shaped like them."""
-        x, targets = self._drawn
+        m = self._drawn[1].shape[-1]
+        shares = [self._share(parameters, x, y, m) for x, y in parts(*self._drawn, self._rows_at_once)]
+        mean, gradient = shares[0]
+        for more, further in shares[1:]:
+            mean = mean + more
+            torch._foreach_add_(gradient, further)
+        return self.penalised(mean, parameters), self.penalised_gradient(gradient, parameters)
+
+    def _share(self, parameters: Parameters, x: Any, targets: Tensor, m: int) -> tuple[Tensor, list[Tensor]]:
+        """Return what some of the m rows add to the mean loss and its gradient."""
         if self.chain is not None:
             recorded = self.chain.forward(parameters, x)
-            return self.of_rows(SignalProducts.of(self.model, recorded, targets, self.loss), parameters)
+            return _share_of(SignalProducts.of(self.model, recorded, targets, self.loss), m)
         leaves = [p.detach().requires_grad_() for p in parameters]
         with torch.enable_grad():
-            mean = self.loss(self.model.at(leaves, x), targets).mean(-1, keepdim=True)
+            mean = self.loss(self.model.at(leaves, x), targets).sum(-1, keepdim=True) / m
             # The networks of a pack do not meet: the gradient of the sum is that of each.
-            gradient = list(
-                torch.autograd.grad(mean.sum(), leaves, allow_unused=True, materialize_grads=True)
-            )
-        return self.penalised(mean.detach(), parameters), self.penalised_gradient(gradient, parameters)
+            gradient = torch.autograd.grad(mean.sum(), leaves, allow_unused=True, materialize_grads=True)
+        return mean.detach(), list(gradient)
 
     def of_rows(self, products: SignalProducts, parameters: Parameters) -> tuple[Tensor, list[Tensor]]:
         """Return L_val and ∇L_val from the products of the rows that stand for it."""
-        losses = products.losses.detach()
-        gradient = products.weighted(torch.full_like(losses, 1.0 / losses.shape[-1]))
-        return (
-            self.penalised(losses.mean(-1, keepdim=True), parameters),
-            self.penalised_gradient(gradient, parameters),
-        )
+        mean, gradient = _share_of(products, products.losses.shape[-1])
+        return self.penalised(mean, parameters), self.penalised_gradient(gradient, parameters)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the rows are too many to go through the network at once."""
+        return self._drawn[1].shape[-1] > self._rows_at_once
 
     @property
     def is_penalised(self) -> bool:
@@ -132,3 +150,9 @@ class ValidationLoss:
         if not self.is_penalised:
             return mean
         return mean + self.lp_coef * lp_penalty(parameters, self.lp_norm, self.model.n_lead)
+
+
+def _share_of(products: SignalProducts, m: int) -> tuple[Tensor, list[Tensor]]:
+    """Return what the rows of some products add to the mean over m rows and to its gradient."""
+    losses = products.losses.detach()
+    return losses.sum(-1, keepdim=True) / m, products.weighted(torch.full_like(losses, 1.0 / m))

@@ -57,6 +57,29 @@ def test_value_and_gradient_at_other_parameters(case: Case, norm: float, coef: f
     assert difference(flat(slope), expected_slope) < 1e-11
 
 
+@every_case
+def test_in_parts_as_in_one(case: Case) -> None:
+    model = case.model()
+    parameters = [p.detach() for p in model.parameters]
+    whole, parts = (
+        ValidationLoss(model, case.loss(), *case.batch(), lp_norm=4, lp_coef=0.3, rows_at_once=n)
+        for n in (1024, 2)
+    )
+    assert parts.in_parts
+    assert not whole.in_parts
+    value, slope = whole.value_and_gradient(parameters)
+    if case in (
+        CASES["batch norm without statistics"],
+        CASES["rows that mix"],
+    ):  # whose rows depend on who comes along
+        assert parts.value(parameters).item() != pytest.approx(value.item(), rel=1e-6)
+        return
+    in_parts, slope_in_parts = parts.value_and_gradient(parameters)
+    assert in_parts.item() == pytest.approx(value.item(), rel=1e-12)
+    assert parts.value(parameters).item() == pytest.approx(value.item(), rel=1e-12)
+    assert difference(flat(slope_in_parts), flat(slope)) < 1e-12
+
+
 @pytest.mark.parametrize("norm", [1, 1.5, 2, 3, 4, 6, 8])
 def test_penalty(norm: float) -> None:
     parameters = [

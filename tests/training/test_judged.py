@@ -49,11 +49,10 @@ def test_rows_of_weight_zero_count_for_nothing() -> None:
     assert judgement.loss[0].item() != pytest.approx(alone.loss[0].item(), rel=1e-3)
 
 
-def test_many_rows_are_judged_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_are_judged_in_parts() -> None:
     model, x, targets = problem()
     whole = keep_best.judged(model, Judged(x, targets), LOSS, codes_of)
-    monkeypatch.setattr(keep_best, "ROWS_AT_ONCE", 4)
-    parts = keep_best.judged(model, Judged(x, targets), LOSS, codes_of)
+    parts = keep_best.judged(model, Judged(x, targets), LOSS, codes_of, rows_at_once=4)
     torch.testing.assert_close(parts.outputs, whole.outputs, rtol=1e-12, atol=0)
     torch.testing.assert_close(parts.loss, whole.loss, rtol=1e-12, atol=0)
 

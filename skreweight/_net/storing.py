@@ -140,8 +140,8 @@ class StoringNet(PredictingNet):
         kept = {
             name: self.__dict__[name] for name in ("criterion", "criterion_", "optimizer", "iterator_train")
         }
-        if isinstance(self.callbacks, list):
-            self.callbacks = list(self.callbacks)  # skorch empties it, and it is the user's
+        if isinstance(callbacks := self.__dict__["callbacks"], list):
+            self.__dict__["callbacks"] = list(callbacks)  # skorch empties it, and it is the user's
         super().trim_for_prediction()
         self.__dict__.update(kept)
         if isinstance(self.__dict__.get("validation_data"), tuple | list):

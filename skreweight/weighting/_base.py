@@ -232,12 +232,12 @@ class Weighting(BaseEstimator):
     @property
     def corrects(self) -> bool:
         """Whether predictions are made from other logits than the network's."""
-        return bool(self.correction())
+        return not {"logit_scale", "logit_shift"}.isdisjoint(self.__dict__.get("state_", ()))
 
     def correction(self) -> dict[str, Tensor]:
         """Return what of the state predictions are made with."""
-        state = self.__dict__.get("state_", {})
-        return {name: state[name] for name in ("logit_scale", "logit_shift") if name in state}
+        state = self.__dict__.get("state_", {}) if self.corrects else {}
+        return {name: state[name] for name in ("logit_scale", "logit_shift", "tau") if name in state}
 
     def beside(self) -> dict[str, Tensor]:
         """Return what is trained beside the network, by name: the best of it is kept with the best parameters."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.paper_tables import figures, ranks
+from benchmarks.paper_tables import figures, ranks, readme
 from benchmarks.paper_tables.look import HUES, by_kind, kind_of, name_of
 from benchmarks.paper_tables.methods import METHODS, TUNED
 from skreweight.weighting import WEIGHTINGS
@@ -83,3 +83,10 @@ def test_pages_carry_the_words_of_their_figures(name, tmp_path):
 def test_a_page_without_the_picture_is_refused():
     with pytest.raises(ValueError, match="once, got 0 times"):
         figures.put_into("nothing", "a.png", figures.Drawn("a", "b"))
+
+
+def test_the_table_of_the_readme_is_that_of_the_results():
+    page = (readme.ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.table() in page
+    assert readme.put_into(page) == page
+    assert '| `"ours"` | 66.3 ± 3.0 |' in page

@@ -1,6 +1,8 @@
 """``python -m benchmarks.paper_tables TABLE --seeds 5 --data DIR --out DIR [--grid quick|paper] [--jobs N]``.
 
-``python -m benchmarks.paper_tables tables`` is the ensemble beside its rivals on whole tables (`benchmarks.tables`).
+``python -m benchmarks.paper_tables tables`` is the ensemble beside its rivals on whole tables (`benchmarks.tables`);
+``grids`` is the paper's whole grid in packs (`benchmarks.paper_grids`);
+``noise``, ``shift``, ``groups`` and ``mislabelled`` ask where learned weights win (`benchmarks.trusted`).
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.paper_grids.cli import main as paper_grids
 from benchmarks.paper_tables.report import write_report
 from benchmarks.paper_tables.runner import planned, run
 from benchmarks.paper_tables.tables import TABLES
 from benchmarks.tables.runner import main as whole_tables
+from benchmarks.trusted.runner import main as trusted_rows
+from benchmarks.trusted.scenarios import SCENARIOS
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
@@ -21,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == ["tables"]:
         return whole_tables(arguments[1:])
+    if arguments[:1] == ["grids"]:
+        return paper_grids(arguments[1:])
+    if arguments[:1] and arguments[0] in SCENARIOS:
+        return trusted_rows(arguments)
     options = _parser().parse_args(arguments)
     table = TABLES[options.table]
     tasks = _some_of(options.tasks, list(table.tasks), "task")

@@ -78,14 +78,14 @@ def run(runs: list[Run], path: Path, *, data_home: str | None, jobs: int = 1) ->
         delayed(run_one)(one, data_home, one_thread=jobs != 1) for one in missing
     )
     bar = tqdm(results, total=len(runs), initial=len(runs) - len(missing), desc=runs[0].table)
-    for _ in _appended(bar, path):
+    for _ in appended(bar, path):
         pass
     rows = finished(path)
     wanted = pd.DataFrame(runs, columns=KEY)
     return wanted.merge(rows, on=KEY, how="left")
 
 
-def _appended(rows: Iterable[dict[str, Any]], path: Path) -> Iterator[None]:
+def appended(rows: Iterable[dict[str, Any]], path: Path) -> Iterator[None]:
     """Write each row as it comes, after whole lines only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):

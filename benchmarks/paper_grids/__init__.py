@@ -1,0 +1,1 @@
+"""The papers' own grids, their settings trained as packs: `python -m benchmarks.paper_tables grids`."""

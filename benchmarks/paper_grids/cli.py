@@ -1,0 +1,79 @@
+"""The command: runs what is missing, says what the whole would take, writes the page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from benchmarks.paper_grids.fits import N_FOLDS, run_chunk
+from benchmarks.paper_grids.plan import CONSTRAINT_STEPS, METHODS, TASKS, chunks
+from benchmarks.paper_grids.report import write_report
+from benchmarks.paper_tables.runner import KEY, Run, appended, finished
+
+
+def main(arguments: Sequence[str]) -> Path:
+    """Run what is missing and write `grids.md`; return its path."""
+    options = _parser().parse_args(arguments)
+    files = {"grids.csv": False} | ({"grids_cross_fitted.csv": True} if options.cross_fitted else {})
+    plan = chunks(
+        options.tasks,
+        options.methods,
+        options.draws,
+        options.constraint_steps,
+        options.settings,
+        options.pack,
+    )
+    for file, cross_fitted in files.items():
+        _run(plan, options.out / file, options.data, cross_fitted=cross_fitted)
+    wanted = pd.DataFrame([run for chunk in plan for run in chunk], columns=KEY)
+    rows, out_of_fold = (
+        finished(options.out / file).merge(wanted, on=KEY) for file in ("grids.csv", "grids_cross_fitted.csv")
+    )
+    report = write_report(rows, out_of_fold, options.out / "grids.md", _command(options))
+    print(report.read_text(encoding="utf-8"))
+    return report
+
+
+def _run(plan: list[list[Run]], path: Path, data_home: str | None, *, cross_fitted: bool) -> None:
+    done = set(finished(path)[KEY].itertuples(index=False, name=None))
+    for chunk in tqdm(plan, desc=path.stem):
+        if missing := [run for run in chunk if tuple(run) not in done]:
+            for _ in appended(run_chunk(missing, data_home, cross_fitted=cross_fitted), path):
+                pass
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper_tables grids", description=__doc__)
+    parser.add_argument("--draws", type=int, default=5, help="draws 0 to N-1")
+    parser.add_argument("--data", help="folder of the data sets; default: SKREWEIGHT_DATA")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="a rerun resumes what lies here")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--constraint-steps",
+        nargs="+",
+        type=int,
+        choices=CONSTRAINT_STEPS,
+        default=[1, 5],
+        help='T\' of "ours"',
+    )
+    parser.add_argument("--settings", type=int, help="so many of each grid, evenly spaced, to try it out")
+    parser.add_argument("--pack", type=int, default=48, help="settings that are trained at once")
+    parser.add_argument(
+        "--cross-fitted", action="store_true", help=f"choose by {N_FOLDS}-fold out-of-fold scores too"
+    )
+    return parser
+
+
+def _command(options: argparse.Namespace) -> str:
+    words = [f"python -m benchmarks.paper_tables grids --draws {options.draws}"]
+    for name in ("tasks", "methods"):
+        words.append(f"--{name} " + " ".join(f"'{one}'" for one in getattr(options, name)))
+    words.append("--constraint-steps " + " ".join(map(str, options.constraint_steps)))
+    words += [f"--settings {options.settings}"] if options.settings else []
+    words += ["--cross-fitted"] if options.cross_fitted else []
+    return " ".join(words)

@@ -1,0 +1,100 @@
+"""The page of the grids: each way of choosing a setting beside the others, and what the whole grid would take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.paper_grids.plan import CONSTRAINT_STEPS, TASKS, settings_of
+from benchmarks.paper_tables.published import PUBLISHED
+from benchmarks.paper_tables.runner import KEY
+from benchmarks.paper_tables.selection import at_defaults, best_on_test, best_on_validation, mean_and_std
+
+STEPS = "weighting__n_constraint_steps"
+
+
+def write_report(rows: pd.DataFrame, out_of_fold: pd.DataFrame, path: Path, command: str) -> Path:
+    """Write the page; return its path."""
+    tables = [
+        f"## {task}\n\n{_table(block, out_of_fold, task)}" for task, block in rows.groupby("task", sort=False)
+    ]
+    parts = [
+        "# The paper's own grids (Liu et al., section 4.1)",
+        f"`{command}`",
+        f"{len(rows)} fits, {rows['seed'].nunique()} draws, {rows['seconds'].sum() / 60:.1f} CPU minutes. Test "
+        "accuracy in per cent, mean ± standard deviation over draws. Chosen on validation: each draw for itself, by "
+        "the validation rows that were learned from (accuracy, then loss). Chosen on test: one setting for all draws, "
+        "by their mean test accuracy, as the paper did, and too good. Cross-fitted: every draw for itself, by the "
+        "balanced accuracy (then loss) of out-of-fold predictions of its training and validation rows.",
+        *tables,
+        "## What the whole would take\n\n" + _whole(rows),
+    ]
+    failed = rows[rows["error"].astype(bool)]
+    if len(failed):
+        counts = failed.groupby(["task", "method", "error"], sort=False).size()
+        parts.append(
+            "## Failures\n\n" + "\n".join(f"- {t}, {m}: {e} ({n} fits)" for (t, m, e), n in counts.items())
+        )
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def cross_fitted(rows: pd.DataFrame, out_of_fold: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the settings with the best out-of-fold score, one for each task, method and draw."""
+    scores = out_of_fold[[*KEY, "val_accuracy", "val_loss"]]
+    joined = rows.drop(columns=["val_accuracy", "val_loss"]).merge(scores, on=KEY)
+    return best_on_validation(joined)
+
+
+def _table(rows: pd.DataFrame, out_of_fold: pd.DataFrame, task: str) -> str:
+    methods = list(rows["method"].unique())
+    defaults = pd.DataFrame(columns=rows.columns) if not len(rows) else at_defaults(rows)
+    ways = {
+        "chosen on validation": best_on_validation(rows),
+        "cross-fitted": cross_fitted(rows, out_of_fold),
+        "default setting": defaults,
+        "chosen on test": best_on_test(rows),
+    }
+    columns = {name: _cells(chosen, methods) for name, chosen in ways.items()}
+    table, column = TASKS[task]
+    theirs = PUBLISHED[table].get(column, {})
+    columns["published, chosen on test"] = [_cell(*theirs[m]) if m in theirs else "–" for m in methods]
+    tried = rows.groupby("method")["config"].nunique()
+    columns["settings of the paper's"] = [f"{tried[m]} of {len(settings_of(m))}" for m in methods]
+    lines = [["method", *columns], ["---"] * (1 + len(columns))]
+    lines += [[m, *(columns[name][k] for name in columns)] for k, m in enumerate(methods)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cells(chosen: pd.DataFrame, methods: list[str]) -> list[str]:
+    if chosen.empty:
+        return ["–"] * len(methods)
+    figures = mean_and_std(chosen, "accuracy").reset_index().set_index("method")
+    return [_cell(*figures.loc[m, ["mean", "std"]]) if m in figures.index else "–" for m in methods]
+
+
+def _cell(mean: float, std: float = float("nan")) -> str:
+    if pd.isna(mean):
+        return "failed"
+    return f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f} ± {std:.1f}"
+
+
+def _whole(rows: pd.DataFrame) -> str:
+    """CPU minutes of a draw at the seconds a fit took here; T' that were not run grow in proportion to the others'."""
+    lines = []
+    for (task, method), block in rows.groupby(["task", "method"], sort=False):
+        wanted = [s.get(STEPS, 0) for s in settings_of(method)]
+        seen = block.assign(steps=[json.loads(c).get(STEPS, 0) for c in block["config"]])
+        seconds = seen.groupby("steps")["seconds"].mean()
+        known = dict(zip(seconds.index, seconds, strict=True))
+        if 1 in known:
+            slope = (known[5] - known[1]) / 4 if 5 in known else np.nan
+            known |= {t: known[1] + slope * (t - 1) for t in CONSTRAINT_STEPS if t not in known}
+        minutes = sum(known[t] for t in wanted) / 60
+        words = "unknown: T' = 5 was not run" if np.isnan(minutes) else f"{minutes:.1f}"
+        lines.append(f"| {task} | {method} | {len(wanted)} | {block['seconds'].mean():.2f} | {words} |")
+    head = "| task | method | settings | CPU seconds a fit | CPU minutes a draw |\n| --- | --- | --- | --- | --- |\n"
+    return head + "\n".join(lines)

@@ -1,0 +1,117 @@
+"""A scenario as Markdown: what learned weights bring over the best of the others, and every figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.trusted.scenarios import CONTROLS, LEARNED, Scenario
+
+DRAW = ["set", "seed"]
+
+
+def write_report(scenario: Scenario, rows: pd.DataFrame, path: Path, command: str) -> Path:
+    """Write the page of the runs; return its path."""
+    failed = rows[rows["error"].astype(bool)]
+    rows = rows[~rows["error"].astype(bool)]
+    sets = ", ".join(rows["set"].unique())
+    parts = [
+        f"# {scenario.title}",
+        f"`{command}`",
+        f"{len(rows)} fits on {sets}; {rows['seed'].nunique()} draws of each, {rows['seconds'].sum() / 60:.1f} CPU "
+        "minutes in all. " + scenario.note,
+    ]
+    for figure, words in scenario.figures.items():
+        if rows[figure].notna().any():
+            parts += [f"## {words[0].upper()}{words[1:]}", _leads(rows, figure), _table(rows, figure)]
+    parts += _chance(rows, scenario)
+    if len(failed):
+        parts.append(f"## Not run\n\n{_failures(failed)}")
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def leads(rows: pd.DataFrame, figure: str) -> pd.DataFrame:
+    """Return by number of validation rows and condition how far the best learned weighting is before the best other.
+
+    Both are the best by their mean over sets and draws, that is, chosen on the test rows. "lead" is the
+    mean of the paired differences over sets and draws in per cent points, "error" its standard error. Methods that
+    lack a draw of a condition are left out of it.
+    """
+    found = []
+    for (n, condition), block in rows.groupby(["n_validation", "condition"], sort=False):
+        wide = block.pivot_table(index=DRAW, columns="method", values=figure).dropna(axis=1)
+        learned, others = ([m for m in kind if m in wide] for kind in (LEARNED, CONTROLS))
+        if not learned or not others or len(wide) < 2:
+            continue
+        best, other = wide[learned].mean().idxmax(), wide[others].mean().idxmax()
+        difference = 100 * (wide[best] - wide[other])
+        error = difference.std(ddof=1) / np.sqrt(len(difference))
+        found.append((n, condition, best, other, difference.mean(), error, len(difference)))
+    names = ["n_validation", "condition", "learned", "other", "lead", "error", "draws"]
+    return pd.DataFrame(found, columns=names)
+
+
+def _leads(rows: pd.DataFrame, figure: str) -> str:
+    table = leads(rows, figure)
+    if table.empty:
+        return "No condition has learned weights and another method on the same draws."
+    clear = int((table["lead"] > 2 * table["error"]).sum())
+    behind = int((table["lead"] < -2 * table["error"]).sum())
+    lines = [
+        f"| {r.n_validation} | {r.condition} | {r.learned} | {r.other} | {r.lead:+.1f} ± {r.error:.1f} | {r.draws} |"
+        for r in table.itertuples()
+    ]
+    return (
+        f"The best learned weighting beside the best other method, both chosen on test, paired over sets and draws "
+        f"(per cent points ± standard error): ahead by more than two standard errors in {clear} of {len(table)} "
+        f"conditions, behind by as much in {behind}.\n\n"
+        "| validation rows a class | training rows | learned | other | lead | pairs |\n"
+        "| --- | --- | --- | --- | --- | --- |\n" + "\n".join(lines)
+    )
+
+
+def _table(rows: pd.DataFrame, figure: str) -> str:
+    blocks = []
+    conditions = list(rows["condition"].unique())
+    for (name, n), block in rows.groupby(["set", "n_validation"], sort=False):
+        cells = 100 * block.pivot_table(index="method", columns="condition", values=figure, aggfunc="mean")
+        spread = 100 * block.pivot_table(
+            index="method", columns="condition", values=figure, aggfunc="std", dropna=False
+        )
+        for method in cells.index:
+            words = [_cell(cells, spread, method, c) if c in cells else "–" for c in conditions]
+            blocks.append([name, str(n), method, *words])
+    heads = ["set", "validation rows a class", "method", *conditions]
+    lines = ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *blocks)]
+    return "Per cent, mean ± standard deviation over draws.\n\n" + "\n".join(lines)
+
+
+def _cell(cells: pd.DataFrame, spread: pd.DataFrame, method: str, condition: str) -> str:
+    mean = cells.loc[method, condition]
+    std = spread.loc[method, condition] if method in spread.index and condition in spread else float("nan")
+    if pd.isna(mean):
+        return "–"
+    return f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f} ± {std:.1f}"
+
+
+def _chance(rows: pd.DataFrame, scenario: Scenario) -> list[str]:
+    """Return what guessing has, where rows are ranked."""
+    if "found_missed" not in scenario.figures:
+        return []
+    shares = rows.groupby("condition", sort=False)[["wrong_missed", "wrong_false"]].mean() * 100
+    lines = [
+        f"| {condition} | " + " | ".join("–" if pd.isna(v) else f"{v:.1f}" for v in values) + " |"
+        for condition, values in zip(shares.index, shares.to_numpy(), strict=True)
+    ]
+    head = "| training rows | labelled common | labelled rare |\n| --- | --- | --- |\n"
+    return ["## What guessing has: the share of wrong labels, %", head + "\n".join(lines)]
+
+
+def _failures(failed: pd.DataFrame) -> str:
+    counts = failed.groupby(["set", "n_validation", "error"], sort=False).size()
+    return "\n".join(
+        f"- {name}, {n} validation rows a class: {error} ({k} runs)" for (name, n, error), k in counts.items()
+    )

@@ -1,0 +1,127 @@
+"""Runs what is missing, all draws of a set, a method and a number of validation rows at once."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from benchmarks.trusted.draws import SIZES, Draw
+from benchmarks.trusted.evaluation import FIGURES, evaluate
+from benchmarks.trusted.methods import METHODS
+from benchmarks.trusted.report import write_report
+from benchmarks.trusted.scenarios import SCENARIOS, SETS, Scenario
+
+KEY = ["set", "method", "n_validation", "condition", "seed"]
+COLUMNS = [*KEY, *FIGURES, "seconds", "error"]
+Cell = tuple[str, str, int, str, int]
+
+
+def main(arguments: Sequence[str]) -> Path:
+    """Run what is missing of a scenario and write its report; return the path of the Markdown file."""
+    options = _parser().parse_args(arguments)
+    scenario = SCENARIOS[options.scenario]
+    conditions = options.conditions or list(scenario.conditions)
+    if strange := [c for c in conditions if c not in scenario.conditions]:
+        raise SystemExit(f"Unknown condition {strange[0]!r}; there are: {', '.join(scenario.conditions)}.")
+    units = [(name, method, n) for name in options.sets for n in options.sizes for method in options.methods]
+    path = options.out / f"{scenario.file}.csv"
+    options.out.mkdir(parents=True, exist_ok=True)
+    for unit in tqdm(units, desc=options.scenario):
+        cells = [(*unit, condition, seed) for condition in conditions for seed in range(options.seeds)]
+        done = set(finished(path)[KEY].itertuples(index=False, name=None))
+        if missing := [cell for cell in cells if cell not in done]:
+            append(path, run_together(scenario, missing, options.data))
+    wanted = pd.DataFrame(
+        [(*u, c, s) for u in units for c in conditions for s in range(options.seeds)], columns=KEY
+    )
+    rows = finished(path).merge(wanted, on=KEY)
+    report = write_report(scenario, rows, options.out / f"{options.scenario}.md", command(arguments))
+    print(report.read_text(encoding="utf-8"))
+    return report
+
+
+def command(arguments: Sequence[str]) -> str:
+    """Return the command as others would type it: folders are theirs to choose."""
+    kept, skip = [], False
+    for word in arguments:
+        if skip or word in ("--data", "--out"):
+            skip = not skip
+        else:
+            kept.append(f"'{word}'" if " " in word else word)
+    return " ".join(["python -m benchmarks.paper_tables", *kept])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper_tables", description=__doc__)
+    parser.add_argument("scenario", choices=list(SCENARIOS))
+    parser.add_argument("--seeds", type=int, default=5, help="draws 0 to N-1")
+    parser.add_argument("--data", help="folder of the data sets; default: SKREWEIGHT_DATA")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="a rerun resumes what lies here")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument(
+        "--sizes", nargs="+", type=int, choices=SIZES, default=list(SIZES), help="validation rows a class"
+    )
+    parser.add_argument("--conditions", nargs="+", help="only these")
+    return parser
+
+
+def run_together(scenario: Scenario, cells: Sequence[Cell], data_home: str | None) -> list[dict[str, Any]]:
+    """Fit one method on the draws of the cells and return a row for each; what goes wrong becomes a row as well."""
+    start = time.process_time()
+    made: dict[Cell, Draw] = {}
+    rows = {cell: dict(zip(KEY, cell, strict=True)) for cell in cells}
+    for cell in cells:
+        name, _, n, condition, seed = cell
+        try:
+            made[cell] = scenario.draw(name, condition, n, seed, data_home)
+        except ValueError as error:
+            rows[cell]["error"] = _line(error)
+    results = METHODS[cells[0][1]](list(made.values()), [cell[-1] for cell in made])
+    for (cell, draw), fitted in zip(made.items(), results, strict=True):
+        if isinstance(fitted, Exception):
+            rows[cell]["error"] = _line(fitted)
+        else:
+            rows[cell] |= evaluate(fitted, draw)
+    seconds = (time.process_time() - start) / len(cells)
+    return [
+        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in (row | {"seconds": seconds}).items()}
+        for row in rows.values()
+    ]
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".replace("\n", " ")
+
+
+def finished(path: Path) -> pd.DataFrame:
+    """Return the rows of a results file; a last line that was cut off is left out."""
+    if not path.exists():
+        return pd.DataFrame(columns=COLUMNS).astype({"seed": int, "n_validation": int})
+    with path.open(newline="") as file:
+        header, *lines = list(csv.reader(file)) or [COLUMNS]
+    if header != COLUMNS:
+        raise ValueError(f"{path} has other columns than this version writes: choose another --out.")
+    rows = pd.DataFrame([line for line in lines if len(line) == len(COLUMNS)], columns=COLUMNS)
+    figures = [*FIGURES, "seconds"]
+    rows[figures] = rows[figures].apply(pd.to_numeric)
+    return rows.astype({"seed": int, "n_validation": int}).drop_duplicates(KEY, keep="last")
+
+
+def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows behind whole lines."""
+    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+        with path.open("a") as file:
+            file.write("\n")
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerows(rows)

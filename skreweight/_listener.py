@@ -143,9 +143,9 @@ def record(history: History, values: Mapping[str, Figure]) -> None:
     if not history[-1]["batches"]:
         history.new_batch()  # skorch's Checkpoint looks for the last batch, whatever stands in it
     for name, value in values.items():
-        past = [row[name] for row in history[:-1] if name in row]
         history.record(name, value)
         if name in BEST:
+            past = [row[name] for row in history[:-1] if name in row]
             history.record(f"{name}_best", all(BEST[name] * value < BEST[name] * old for old in past))
 
 

@@ -57,7 +57,7 @@ def _time_pack(data: Data, *, weighting: str, k: int) -> Timing:
     nets = [classifier_of_ours(data, weighting=weighting).set_params(random_state=seed) for seed in range(k)]
     x, y = data.x.cpu().numpy(), data.y.cpu().numpy()
     stamps: list[float] = [data.clock()]
-    fits = fit_together(nets, x, y, [np.arange(len(y))] * k, on_epoch=lambda: stamps.append(data.clock()))
+    fits = fit_together(nets, x, y, [np.arange(len(y))] * k, on_epoch=lambda _: stamps.append(data.clock()))
     if fits.packs != [k]:
         raise RuntimeError(f"{k} networks were trained in packs of {fits.packs}: {fits.alone or fits.errors}")
     return Timing((stamps[-1] - stamps[-2]) / k)

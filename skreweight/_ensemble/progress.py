@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from skreweight._classifier import ReweightedClassifier
+from skreweight._pack.bar import new_bar
 from skreweight._pack.listener import MembersListener
 
 
@@ -37,15 +38,15 @@ class MembersProgress(MembersListener):
         """Begin a bar of so many epochs, whose number may not be known."""
         self.close()
         if self._verbose > 0:
-            self._bar = _new_bar(n_epochs, what)
+            self._bar = new_bar(n_epochs, what)
 
     def say(self, what: str) -> None:
         """Print a line, if there is one to print and the user wants to hear of it."""
         if what and self._verbose > 0:
             print(what)
 
-    def advance(self) -> None:
-        """An epoch is behind."""
+    def advance(self, n_networks: int = 1) -> None:
+        """An epoch is behind, of however many networks at once."""
         if self._bar is not None:
             self._bar.update()
 
@@ -58,14 +59,6 @@ class MembersProgress(MembersListener):
     def interrupted(self) -> None:
         """Take note of Ctrl-C: what is trained is kept."""
         self.was_interrupted = True
-
-
-def _new_bar(n_epochs: int | None, what: str) -> Any:
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(total=n_epochs, desc=what, unit="epoch")
 
 
 def _no_fresh_optimizer() -> None:

@@ -60,6 +60,8 @@ class ObjectComponent:
     def check_name(self, name: str, given: Any) -> None:
         """Raise a ValueError where no object has the parameter ``prefix__name``."""
         key = name.removeprefix(f"{self.prefix}__")
+        if self._takes(key, given):
+            return
         known = {k for choice in self._choices for k in self._make(choice).get_params()}
         if not isinstance(given, str):
             known |= set(self._make(given).get_params())
@@ -68,3 +70,10 @@ class ObjectComponent:
                 f"Invalid parameter {name!r}: no {self.prefix} has a parameter {key!r}"
                 f"{did_you_mean(key, known, f'{self.prefix}__')} (there are: {', '.join(sorted(known))})."
             )
+
+    def _takes(self, key: str, given: Any) -> bool:
+        """Whether the object that is chosen has a parameter: most names need no look at all the others."""
+        try:
+            return key in self._make(given).get_params()
+        except (ValueError, TypeError):
+            return False  # fit says what is wrong with it

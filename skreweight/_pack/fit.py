@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +19,17 @@ from torch import Tensor
 from skreweight._classifier import ReweightedClassifier
 from skreweight._composition import begun, train
 from skreweight._net.checkpoint import CheckpointFile
+from skreweight._pack.failures import FAILURES, first_line, is_out_of_memory, is_own_defect, is_refusal
 from skreweight._pack.memory import Budget
 from skreweight._pack.pack import Pack
 from skreweight._pack.rows import JudgedOn, Member, on_device
-from skreweight._pack.suited import FAILURES, agreement, same_stage_two, why_alone, why_module_alone
+from skreweight._pack.suited import agreement, same_stage_two, why_alone, why_module_alone
 from skreweight._pack.tables import Table
 from skreweight._rows.check import encode, labels_of, rows_of
 from skreweight._rows.place import Labelled, cast_by_batch
+
+#: Told of how many estimators an epoch is behind.
+OnEpoch = Callable[[int], None]
 
 
 @dataclass
@@ -39,12 +46,24 @@ class Fits:
         Sizes of the packs of stage 2.
     shared : int
         Estimators whose stage 1 another one's served.
+    seconds : list of float
+        By estimator: what was done for it alone, and its share of what was done for several.
     """
 
     errors: list[BaseException | None]
     alone: dict[str, list[int]] = field(default_factory=dict)
     packs: list[int] = field(default_factory=list)
     shared: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, numbers: Sequence[int]) -> Iterator[None]:
+        """Share the time that the block takes between estimators."""
+        begin = time.perf_counter()
+        yield
+        share = (time.perf_counter() - begin) / max(1, len(numbers))
+        for number in numbers:
+            self.seconds[number] += share
 
 
 def fit_together(
@@ -58,7 +77,7 @@ def fit_together(
     y_val: Any = None,
     judged: Sequence[JudgedOn] | None = None,
     max_members: int | None = None,
-    on_epoch: Callable[[], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     checkpoint: CheckpointFile | None = None,
 ) -> Fits:
     """Fit every estimator on some rows of X, as its own ``fit`` would, many of them at once.
@@ -78,8 +97,8 @@ def fit_together(
         each of them counts.
     max_members : int or None, default=None
         The most networks that are trained at once; None: all.
-    on_epoch : callable () or None, default=None
-        Called at the end of each epoch of a pack.
+    on_epoch : callable (n_networks) or None, default=None
+        Called at the end of each epoch of a pack, with the number of estimators whose epoch it was.
     checkpoint : CheckpointFile or None, default=None
         Where the fits are saved, and go on from.
 
@@ -108,7 +127,7 @@ def fit_on_tables(
     *,
     judged: Sequence[JudgedOn] | None = None,
     budget: Budget | None = None,
-    on_epoch: Callable[[], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     checkpoint: CheckpointFile | None = None,
 ) -> Fits:
     """Fit every estimator on some rows of one of several tables, many of them at once.
@@ -126,8 +145,8 @@ def fit_on_tables(
         Rows of the table on which each is judged instead of its validation rows, and how much each of them counts.
     budget : Budget or None, default=None
         How many networks are trained at once; None: as many as there are.
-    on_epoch : callable () or None, default=None
-        Called at the end of each epoch of a pack.
+    on_epoch : callable (n_networks) or None, default=None
+        Called at the end of each epoch of a pack, with the number of estimators whose epoch it was.
     checkpoint : CheckpointFile or None, default=None
         Where the fits are saved, and go on from.
 
@@ -135,27 +154,82 @@ def fit_on_tables(
     -------
     Fits
     """
-    fits = Fits([None] * len(nets))
-    groups = _groups(nets, tables, of, rows, judged, fits)
+    fits = Fits([None] * len(nets), seconds=[0.0] * len(nets))
+    begin = partial(_groups, nets, tables, of, rows, judged, fits)
     placed = _Placed(tables)
-    for members in groups:
+    failed: dict[int, BaseException] = {}
+    for members in begin(range(len(nets))):
+        numbers = [m.number for m in members]
         reason = "no other agrees with it" if len(members) == 1 else placed.why_not(members)
         if reason is None:
             try:
-                _fit_group(*placed.joined(members), fits, budget or Budget(), on_epoch, checkpoint)
+                _fit_with_less_memory(members, begin, placed, fits, budget or Budget(), on_epoch, checkpoint)
             except FAILURES as error:
-                reason = f"its pack failed ({_first_line(error)})"
+                if is_own_defect(error):
+                    raise
+                reason = f"its pack failed ({first_line(error)})"
+                if not is_refusal(error):
+                    failed |= dict.fromkeys(numbers, error)
         if reason is not None:
-            fits.alone.setdefault(reason, []).extend(m.number for m in members)
+            fits.alone.setdefault(reason, []).extend(numbers)
     for number in sorted(k for numbers in fits.alone.values() for k in numbers):
         fits.errors[number] = None  # of a pack that failed half-way
-        with _noted(fits, number):
+        with fits.timed([number]), _noted(fits, number):
             table = tables[of[number]]
             own = None if judged is None else _labelled(nets[number], table, *judged[number])
             part = None if checkpoint is None else checkpoint.next_run()
             data = table.some(rows[number])
             train(nets[number], *data, goes_on=False, learns=True, judged=own, checkpoint=part)
+        if on_epoch is not None:
+            on_epoch(nets[number].warmup_epochs + nets[number].max_epochs)
+    _warn_of_packs(failed, fits)
     return fits
+
+
+def _warn_of_packs(failed: dict[int, BaseException], fits: Fits) -> None:
+    """Warn where networks that can be trained could not be trained together."""
+    trained = [number for number in failed if fits.errors[number] is None]
+    if trained:
+        error = failed[trained[0]]
+        warnings.warn(
+            f"{len(trained)} networks could not be trained together and were trained one after another, which is "
+            f"slower: {first_line(error)}.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _fit_with_less_memory(
+    members: list[Member],
+    begin: Callable[[Sequence[int]], list[list[Member]]],
+    placed: _Placed,
+    fits: Fits,
+    budget: Budget,
+    on_epoch: OnEpoch | None,
+    checkpoint: CheckpointFile | None,
+) -> None:
+    """Train members together; in packs half as large, from the begin, where memory does not suffice.
+
+    Not where there is a checkpoint: its parts are numbered as packs are trained.
+    """
+    numbers, groups = [m.number for m in members], [members]
+    most = budget.members(members[0].net, placed.joined(members)[1], len(members))
+    while True:
+        try:
+            for group in groups:
+                _fit_group(*placed.joined(group), fits, most, on_epoch, checkpoint)
+            return
+        except (MemoryError, RuntimeError) as error:
+            if most == 1 or checkpoint is not None or not is_out_of_memory(error):
+                raise
+        # Out here the error, whose traceback holds the pack's tensors, is gone.
+        most = (most + 1) // 2
+        warnings.warn(
+            f"A pack ran out of memory: {len(numbers)} networks are trained anew, at most {most} at once.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        groups = begin(numbers)
 
 
 def _groups(
@@ -165,14 +239,17 @@ def _groups(
     rows: Sequence[NDArray[np.int64] | None],
     judged: Sequence[JudgedOn] | None,
     fits: Fits,
+    numbers: Sequence[int],
 ) -> list[list[Member]]:
-    """Begin every fit that can be part of a pack, and put those together that agree."""
+    """Begin every one of these fits that can be part of a pack, and put those together that agree."""
     groups: dict[Any, list[Member]] = {}
     some: tuple[Any, tuple[Any, ...]] | None = None
-    for number, (net, table, own) in enumerate(zip(nets, of, rows, strict=True)):
+    for number in numbers:
+        net, table, own = nets[number], of[number], rows[number]
+        fits.errors[number] = None
         reason = why_alone(net, tables[table].X)
         if reason is None:
-            with _noted(fits, number):
+            with fits.timed([number]), _noted(fits, number):
                 if some is None or some[0] != (table, id(own)):
                     some = (table, id(own)), tables[table].some(own)
                 given = begun(net, *some[1])
@@ -255,17 +332,13 @@ def _noted(fits: Fits, number: int) -> Iterator[None]:
         fits.errors[number] = error
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-
-
 def _fit_group(
     members: list[Member],
     X: Tensor,
     codes: Tensor,
     fits: Fits,
-    budget: Budget,
-    on_epoch: Callable[[], None] | None,
+    most: int,
+    on_epoch: OnEpoch | None,
     checkpoint: CheckpointFile | None,
 ) -> None:
     """Train stage 1 once for all that agree in it, then stage 2 method by method."""
@@ -273,25 +346,41 @@ def _fit_group(
     for member in members:
         starts.setdefault(member.start, []).append(member)
     shared = list(starts.values())
-    most = budget.members(members[0].net, X, len(members))
     packs = []
     for first in range(0, len(shared), most):
         some = shared[first : first + most]
-        pack = Pack([sharing[0] for sharing in some], X, codes)
-        pack.train_stage_one([[m.net for m in sharing] for sharing in some], on_epoch, checkpoint)
+        with fits.timed([member.number for sharing in some for member in sharing]):
+            pack = Pack([sharing[0] for sharing in some], X, codes)
+            pack.train_stage_one([[m.net for m in sharing] for sharing in some], on_epoch, checkpoint)
         place = {member.number: k for k, sharing in enumerate(some) for member in sharing}
         for method in _by_stage_two([member for sharing in some for member in sharing]):
             lost = [m for m in method if pack.has_failed(place[m.number])]
             left = [m for m in method if not pack.has_failed(place[m.number])]
             parts = [left[begin : begin + most] for begin in range(0, len(left), most)]
             for part in [*parts, lost] if lost else parts:
-                own = pack.repeated(part, torch.tensor([place[m.number] for m in part]))
-                own.train(0 if part is lost else part[0].net.max_epochs, on_epoch, checkpoint)
-                for number, error in own.give_back().items():
-                    fits.errors[number] = error
+                start = torch.tensor([place[m.number] for m in part])
+                n_epochs = 0 if part is lost else part[0].net.max_epochs
+                _train_stage_two(pack, part, start, n_epochs, fits, on_epoch, checkpoint)
             packs += [len(part) for part in parts]
     fits.packs += packs
     fits.shared += len(members) - len(shared)
+
+
+def _train_stage_two(
+    pack: Pack,
+    part: list[Member],
+    start: Tensor,
+    n_epochs: int,
+    fits: Fits,
+    on_epoch: OnEpoch | None,
+    checkpoint: CheckpointFile | None,
+) -> None:
+    """Train stage 2 of members from where those of stage 1 stand; its pack is gone before the next is made."""
+    with fits.timed([member.number for member in part]):
+        own = pack.repeated(part, start)
+        own.train(n_epochs, on_epoch, checkpoint)
+        for number, error in own.give_back().items():
+            fits.errors[number] = error
 
 
 def _by_stage_two(members: list[Member]) -> list[list[Member]]:

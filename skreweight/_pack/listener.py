@@ -25,7 +25,7 @@ class MembersListener:
         Those that share member k: more than one in a stage 1 that serves several.
     fresh_optimizer : callable ()
         Makes a new optimiser for the pack.
-    on_epoch : callable () or None, default=None
+    on_epoch : callable (n_estimators) or None, default=None
         Called at the end of each epoch.
 
     Attributes
@@ -40,7 +40,7 @@ class MembersListener:
         self,
         nets: Sequence[Sequence[ReweightedClassifier]],
         fresh_optimizer: Callable[[], None],
-        on_epoch: Callable[[], None] | None = None,
+        on_epoch: Callable[[int], None] | None = None,
     ) -> None:
         self._nets, self._fresh_optimizer, self._on_epoch = nets, fresh_optimizer, on_epoch
         self.save: Callable[[bool], None] | None = None
@@ -85,7 +85,7 @@ class MembersListener:
         """Close the entries; no stage ends early."""
         self._tell("on_epoch_end", **NO_DATA)
         if self._on_epoch is not None:
-            self._on_epoch()
+            self._on_epoch(sum(map(len, self._nets)))
         return False
 
     def epoch_counted(self, *, last: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -71,14 +72,21 @@ class Pack:
         state.members_random_state = [p.random_state["cpu"] for p in progress]
         return state
 
-    def _plan(self, weighting: Weighting, *, warmup_only: bool = False) -> Plan:
+    @cached_property
+    def _losses(self) -> tuple[ExampleLoss, ExampleLoss]:
+        """Without and with class weights; no callback replaces a criterion of a pack."""
         nets = [member.net for member in self.members]
         criteria = [net.criterion_ for net in nets]
-        plain = loss = ExampleLoss(criteria)
-        deferred = warmup_only and self._first.defer_class_weight
-        if self._first.class_weight is not None and not deferred:
-            scales = [class_weight_vector(n.class_weight, n.class_counts_, n.labels_) for n in nets]
-            loss = ExampleLoss(criteria, torch.stack(scales).to(self.X.device, self.rows.dtype))
+        plain = ExampleLoss(criteria)
+        if self._first.class_weight is None:
+            return plain, plain
+        scales = [class_weight_vector(n.class_weight, n.class_counts_, n.labels_) for n in nets]
+        return plain, ExampleLoss(criteria, torch.stack(scales).to(self.X.device, self.rows.dtype))
+
+    def _plan(self, weighting: Weighting, *, warmup_only: bool = False) -> Plan:
+        plain, loss = self._losses
+        if warmup_only and self._first.defer_class_weight:
+            loss = plain
         plan = plan_of(self._first, self.model, self.optimizer, weighting, plain, loss)
         stages = plan.stages[:1] if warmup_only else plan.stages
         return Plan(**{**vars(plan), "stages": stages, "codes_of": class_codes})
@@ -86,7 +94,7 @@ class Pack:
     def train_stage_one(
         self,
         sharing: Sharing,
-        on_epoch: Callable[[], None] | None,
+        on_epoch: Callable[[int], None] | None,
         checkpoint: CheckpointFile | None = None,
     ) -> None:
         """Train stage 1, which may serve more estimators than there are members."""
@@ -121,7 +129,7 @@ class Pack:
     def train(
         self,
         n_epochs: int,
-        on_epoch: Callable[[], None] | None = None,
+        on_epoch: Callable[[int], None] | None = None,
         checkpoint: CheckpointFile | None = None,
     ) -> None:
         """Train epochs of stage 2."""
@@ -137,7 +145,7 @@ class Pack:
         plan: Callable[[], Plan],
         sharing: Sharing,
         n_epochs: int,
-        on_epoch: Callable[[], None] | None,
+        on_epoch: Callable[[int], None] | None,
         checkpoint: CheckpointFile | None,
     ) -> None:
         listener = MembersListener(sharing, self._renew_optimizer, on_epoch)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from skreweight._classifier import ReweightedClassifier
 from skreweight._net.predicting import PREDICTION_ROWS
+from skreweight._pack.failures import FAILURES, is_own_defect
 from skreweight._pack.rows import on_device
-from skreweight._pack.suited import FAILURES, structure, why_module_alone
+from skreweight._pack.suited import structure, why_module_alone
 from skreweight._rows.check import rows_of
 from skreweight._rows.place import cast_by_batch
 from skreweight.core.model import Model
@@ -49,7 +50,9 @@ def _outputs(nets: list[ReweightedClassifier], X: Any) -> list[Tensor | None]:
     if len(nets) > 1 and why_module_alone(nets[0].module_) is None:
         try:
             together = _together(nets, X)
-        except FAILURES:
+        except FAILURES as error:
+            if is_own_defect(error):
+                raise
             together = None  # what is wrong is told to each
         if together is not None:
             return [net._corrected(outputs) for net, outputs in zip(nets, together, strict=True)]

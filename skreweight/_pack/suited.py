@@ -20,18 +20,6 @@ OF_EACH = {"random_state", "verbose", "validation_data"}
 RATES = {"lr", "optimizer__weight_decay"}
 #: Parameters that stage 1 knows nothing of.
 STAGE_TWO = {"max_epochs", "keep_best", "restart_stage_two", "validation_batch_size"}
-#: What a fit may end with that is not its own estimator's alone to settle: all that scikit-learn's searches survive.
-FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 #: Optimisers whose steps are taken entry by entry, so that a stack of parameters is stepped as each would be.
 ELEMENTWISE = (
     torch.optim.SGD,

@@ -115,6 +115,8 @@ class TrainingState:
         with torch.random.fork_rng(devices):
             if self.random_state:
                 set_random_state(self.random_state)
+            elif device.type == "cpu":
+                torch.default_generator.manual_seed(self.seed)  # no other device's: ten times faster
             else:
                 torch.manual_seed(self.seed)
             self._drawing_on = [torch.empty(0, device=device)], own

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from skreweight._classifier import ReweightedClassifier
-from skreweight._pack.fit import Fits, fit_on_tables
+from skreweight._pack.fit import Fits, OnEpoch, fit_on_tables
 from skreweight._pack.memory import BYTES_OF_ROW, Budget
 from skreweight._pack.predict import outputs_of
 from skreweight._pack.tables import Table
@@ -64,7 +64,9 @@ class Report:
 Results = list[dict[str, Any]]
 
 
-def evaluate(tasks: Sequence[Task], budget: Budget) -> tuple[Results, Report]:
+def evaluate(
+    tasks: Sequence[Task], budget: Budget, on_epoch: OnEpoch | None = None
+) -> tuple[Results, Report]:
     """Fit and score tasks together.
 
     Parameters
@@ -72,6 +74,8 @@ def evaluate(tasks: Sequence[Task], budget: Budget) -> tuple[Results, Report]:
     tasks : sequence of Task
         Each of which can be part of a pack.
     budget : Budget
+    on_epoch : callable (n_fits) or None, default=None
+        Called at the end of each epoch, with the number of fits that have come so far.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def evaluate(tasks: Sequence[Task], budget: Budget) -> tuple[Results, Report]:
     report = Report()
     found: dict[int, dict[str, Any]] = {}
     for units in _chunks(list(groups.values()), budget, found, report):
-        _evaluate_units(units, budget, found, report)
+        _evaluate_units(units, budget, found, report, on_epoch)
     return [found[id(task)] for task in tasks], report
 
 
@@ -121,20 +125,21 @@ def _has_room(units: list[Unit], budget: Budget) -> bool:
 
 
 def _evaluate_units(
-    units: list[Unit], budget: Budget, found: dict[int, dict[str, Any]], report: Report
+    units: list[Unit],
+    budget: Budget,
+    found: dict[int, dict[str, Any]],
+    report: Report,
+    on_epoch: OnEpoch | None,
 ) -> None:
     tables = list({id(unit.table): unit.table for unit in units}.values())
     nets = [net for unit in units for net in unit.nets]
     of = [tables.index(unit.table) for unit in units for _ in unit.nets]
     rows = [unit.rows for unit in units for _ in unit.nets]
-    started = time.perf_counter()
-    fits = fit_on_tables(nets, tables, of, rows, budget=budget)
-    seconds = (time.perf_counter() - started) / len(nets)
+    fits = fit_on_tables(nets, tables, of, rows, budget=budget, on_epoch=on_epoch)
     _count(fits, report)
-    errors = iter(fits.errors)
+    ends = iter(zip(fits.errors, fits.seconds, strict=True))
     for unit in units:
-        own = [next(errors) for _ in unit.nets]
-        _score_unit(unit, own, seconds + unit.seconds / len(unit.nets), found)
+        _score_unit(unit, [next(ends) for _ in unit.nets], found)
 
 
 def _count(fits: Fits, report: Report) -> None:
@@ -148,12 +153,12 @@ def _count(fits: Fits, report: Report) -> None:
 
 
 def _score_unit(
-    unit: Unit, errors: list[BaseException | None], seconds: float, found: dict[int, dict[str, Any]]
+    unit: Unit, ends: list[tuple[BaseException | None, float]], found: dict[int, dict[str, Any]]
 ) -> None:
     """Score the members of a unit: out of outputs that are computed for all of them at once, where scorers allow it."""
     scorer, first = unit.tasks[0].settings["scorer"], unit.tasks[0]
     positions = np.arange(_num_samples(first.call[1][1]))
-    fitted = [net for net, error in zip(unit.nets, errors, strict=True) if error is None]
+    fitted = [net for net, (error, _) in zip(unit.nets, ends, strict=True) if error is None]
     known: dict[int, list[Any]] = {id(net): [] for net in fitted}
     started = time.perf_counter()
     if reads_predictions_alone(scorer) and not first.settings["score_params"]:
@@ -161,13 +166,14 @@ def _score_unit(
             for net, outputs in zip(fitted, outputs_of(fitted, features), strict=True):
                 known[id(net)].append(None if outputs is None else (numbers, outputs))
     share = (time.perf_counter() - started) / max(1, len(fitted))
-    for task, net, error in zip(unit.tasks, unit.nets, errors, strict=True):
+    for task, net, (error, seconds) in zip(unit.tasks, unit.nets, ends, strict=True):
         if error is not None:
-            result = task.as_if(Done(error=error), positions)
+            result = task.as_if(Done(error=error), positions, verbose=0)
         else:
             result = _scored(task, unit, net, known[id(net)], positions)
-        result["fit_time"] = seconds
+        result["fit_time"] = seconds + unit.seconds / len(unit.tasks)
         result["score_time"] += share
+        task.say(result)
         found[id(task)] = result
 
 
@@ -175,5 +181,5 @@ def _scored(
     task: Task, unit: Unit, net: ReweightedClassifier, known: list[Any], positions: Any
 ) -> dict[str, Any]:
     if known and None not in known:
-        return task.as_if(KnownOutputs.of(net, len(positions), known), positions)
-    return task.as_if(Done(unit.whole(net)), scorer=of_done(task.settings["scorer"]))
+        return task.as_if(KnownOutputs.of(net, len(positions), known), positions, verbose=0)
+    return task.as_if(Done(unit.whole(net)), scorer=of_done(task.settings["scorer"]), verbose=0)

@@ -13,6 +13,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from skreweight._pack.memory import Budget, free_bytes
 from skreweight.model_selection._backend import Call
 from skreweight.model_selection._evaluate import Report, Results, evaluate
+from skreweight.model_selection._progress import Progress
 from skreweight.model_selection._task import Task, why_not_packed
 
 #: Share of the free memory that packs may take, over all processes.
@@ -23,7 +24,7 @@ TIMES_X = 2
 
 
 def run(
-    calls: Sequence[Call], *, n_jobs: int | None, pre_dispatch: Any, max_pack_size: int | None
+    calls: Sequence[Call], *, n_jobs: int | None, pre_dispatch: Any, max_pack_size: int | None, verbose: int
 ) -> tuple[list[Any], Report]:
     """Answer the calls that scikit-learn's search makes.
 
@@ -36,6 +37,8 @@ def run(
         Of what is fitted the plain way.
     max_pack_size : int or None
         The most networks that are trained at once; None: as memory allows.
+    verbose : int
+        Above 0 shows a progress bar.
 
     Returns
     -------
@@ -45,31 +48,38 @@ def run(
     """
     report, results = Report(), [None] * len(calls)
     parts: list[list[int]] = []
-    packed = []
+    packed, n_epochs = [], []
     tasks = [Task(call) for call in calls]
     for number, task in enumerate(tasks):
         reason = why_not_packed(task)
         if reason is None:
+            net = task.last_step[1]
+            n_epochs.append(net.warmup_epochs + net.max_epochs)
             packed.append(number)
         else:
+            n_epochs.append(1)
             report.note_alone(reason)
             parts.append([number])
     n_plain, n_processes = len(parts), effective_n_jobs(n_jobs)
     parts += _cut(packed, tasks, n_processes)
     budget = _budget(tasks, max_pack_size, n_processes)
-    parallel = Parallel(n_jobs=n_jobs, pre_dispatch=pre_dispatch)
-    jobs = (
-        delayed(_plain if place < n_plain else evaluate)([tasks[k] for k in part], budget)
-        for place, part in enumerate(parts)
-    )
-    for part, (answers, part_report) in zip(parts, parallel(jobs), strict=True):
-        report.add(part_report)
-        for number, answer in zip(part, answers, strict=True):
-            results[number] = answer
+    with Progress(n_epochs, shown=verbose > 0) as progress:
+        # Processes tell of a part when it is done; within this one every epoch is told.
+        on_epoch = progress.advance if n_processes == 1 else None
+        jobs = (
+            delayed(_plain if place < n_plain else evaluate)([tasks[k] for k in part], budget, on_epoch)
+            for place, part in enumerate(parts)
+        )
+        parallel = Parallel(n_jobs=n_jobs, pre_dispatch=pre_dispatch, return_as="generator")
+        for part, (answers, part_report) in zip(parts, parallel(jobs), strict=True):
+            report.add(part_report)
+            for number, answer in zip(part, answers, strict=True):
+                results[number] = answer
+            progress.finish(part)
     return results, report
 
 
-def _plain(tasks: Sequence[Task], _: Budget) -> tuple[Results, Report]:
+def _plain(tasks: Sequence[Task], _: Budget, __: Any) -> tuple[Results, Report]:
     return [task.run() for task in tasks], Report()
 
 

@@ -37,16 +37,24 @@ class PackedSearch:
         -------
         self
         """
-        backend = CollectingBackend(self._answer)
+        backend, before = CollectingBackend(self._answer), dict(vars(self))
         try:
             super().fit(X, y, **params)  # type: ignore[misc]
+        except BaseException:  # Ctrl-C too: a search that was not fitted is not half fitted
+            vars(self).clear()
+            vars(self).update(before)
+            raise
         finally:
             backend.give_back()
         return self
 
     def _answer(self, calls: Sequence[Call]) -> list[Any]:
         results, report = run(
-            calls, n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch, max_pack_size=self.max_pack_size
+            calls,
+            n_jobs=self.n_jobs,
+            pre_dispatch=self.pre_dispatch,
+            max_pack_size=self.max_pack_size,
+            verbose=self.verbose,
         )
         if self.verbose:
             print(report)

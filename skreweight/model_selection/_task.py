@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from joblib.logger import short_format_time
 from sklearn.base import clone
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.pipeline import Pipeline
 
 from skreweight._classifier import ReweightedClassifier
-from skreweight._pack.suited import FAILURES, key_of, why_alone
+from skreweight._pack.failures import FAILURES
+from skreweight._pack.suited import key_of, why_alone
 from skreweight.model_selection._backend import Call
 
 
@@ -45,6 +47,20 @@ class Task:
         )
         return found
 
+    def say(self, result: dict[str, Any]) -> None:
+        """Print what scikit-learn prints for a verbosity above 1, with the time that this fit has really taken."""
+        verbose = self.settings["verbose"]
+        if verbose < 2:
+            return
+        parameters, split = self.settings.get("parameters") or {}, self.settings.get("split_progress")
+        place = f" {split[0] + 1}/{split[1]}" if verbose > 2 and split else ""
+        text = ", ".join(f"{name}={parameters[name]}" for name in sorted(parameters)) + ";" * bool(parameters)
+        if verbose > 2:
+            text += _scores_of(result)
+        text += f" total time={short_format_time(result['fit_time'] + result['score_time'])}"
+        begin = f"[CV{place}] END "
+        print(begin + "." * (80 - len(begin) - len(text)) + text)
+
     @cached_property
     def estimator(self) -> Any:
         """The candidate: the search's estimator with its parameters."""
@@ -73,6 +89,18 @@ class Task:
         ]
         train, fit_params = self.settings["train"], self.settings["fit_params"]
         return id(train), id(fit_params), path, tuple(before)
+
+
+def _scores_of(result: dict[str, Any]) -> str:
+    """Return the scores of a fit as scikit-learn prints them."""
+    sides = [(side, result[f"{side}_scores"]) for side in ("train", "test") if f"{side}_scores" in result]
+    if isinstance(result["test_scores"], dict):
+        names = sorted(result["test_scores"])
+        pairs = (", ".join(f"{side}={scores[name]:.3f}" for side, scores in sides) for name in names)
+        return "".join(f" {name}: ({pair})" for name, pair in zip(names, pairs, strict=True))
+    if len(sides) == 1:
+        return f", score={result['test_scores']:.3f}"
+    return f", score=({', '.join(f'{side}={score:.3f}' for side, score in sides)})"
 
 
 def why_not_packed(task: Task) -> str | None:

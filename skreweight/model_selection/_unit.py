@@ -16,7 +16,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from skreweight._classifier import ReweightedClassifier
-from skreweight._pack.suited import FAILURES
+from skreweight._pack.failures import FAILURES, is_own_defect
 from skreweight._pack.tables import Table
 from skreweight.model_selection._stand_ins import Catcher
 from skreweight.model_selection._task import Task
@@ -98,7 +98,9 @@ def unit_of(tasks: Sequence[Task], shared: list[Table]) -> Unit | None:
         )  # fmt: skip
         arrived, labels, given = _last(estimator).fitted_on_
         table = Table(arrived, labels, **given) if path else _shared(shared, task, arrived, given)
-    except FAILURES:
+    except FAILURES as error:
+        if is_own_defect(error):
+            raise
         return None
     parts = [positions[task.settings[name]] for name in ("test", "train")][: len(arriving)]
     if not path:

@@ -8,6 +8,11 @@ import re
 import sys
 from typing import Any
 
+from skreweight.weighting import WEIGHTINGS
+
+#: The page of each weighting under docs/methods.
+PAGE_OF = {cls: name for name, cls in WEIGHTINGS.items()}
+
 
 def skip_inherited(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
     """Skip what no file of the package defines, and data, which the docstring's own section describes."""
@@ -60,6 +65,11 @@ def parameters_of_bases(name: str, lines: list[str]) -> list[str]:
 
 def prepare(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Change a docstring in place, before numpydoc reads it."""
+    if what == "class" and (page := PAGE_OF.get(obj)):
+        lines[1:1] = [
+            "",
+            f"The method's own page has its equations, and what was measured: :doc:`/methods/{page}`.",
+        ]
     if what == "method":
         section = parameters_of_bases(name, lines)
         sections = (i - 1 for i, line in enumerate(lines) if set(line.strip()) == {"-"})

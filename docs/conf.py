@@ -80,6 +80,9 @@ sphinx_gallery_conf = {
 with open(Path(__file__).parent.parent / "pyproject.toml", "rb") as file:
     repository = tomllib.load(file)["project"]["urls"]["Repository"]
 
+# Tables of results are wide: their pages have no list of headings beside them.
+wide = [f"results/{page.stem}" for page in Path(__file__).parent.glob("results/*.md")]
+
 html_theme = "pydata_sphinx_theme"
 html_title = "skreweight"
 html_static_path = ["_static"]
@@ -92,7 +95,7 @@ html_theme_options = {
     "show_prev_next": False,
     "footer_start": ["copyright"],
     "footer_end": ["release"],
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], **{page: [] for page in wide}},
     # OWNER stands in pyproject.toml until the repository has a public address.
     "icon_links": []
     if "OWNER" in repository

@@ -90,17 +90,17 @@ def _table_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.Data
     summary = pd.concat(summaries, ignore_index=True)
     chosen_on = "validation" if validated else "test"
     shown = summary[(summary["metric"] == "accuracy") & (summary["chosen_on"] == chosen_on)]
-    parts.append(_figure(of_table(table, shown, out / f"{table}.png"), table))
+    figure = _figure(of_table(table, shown, out / f"{table}.png"), table)
     legend = (
         "Per cent, mean ± standard deviation over seeds. Each seed draws its own rows; every column that does not "
         "say otherwise is of the setting that was best on the seed's validation rows (accuracy, then loss). "
         "Settings chosen on test are what the paper reports, and too good.\n\n"
     )
-    return legend + "\n".join(parts), summary
+    return figure + legend + "\n".join(parts), summary
 
 
 def _figure(drawn: Drawn, table: str) -> str:
-    return f"\n{drawn.markdown(f'{table}.png')}\n"
+    return f"{drawn.markdown(f'{table}.png')}\n\n"
 
 
 def _cells(chosen: pd.DataFrame, task: str, metric: str) -> pd.Series:
@@ -185,7 +185,7 @@ def _benchmark_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.
         )
         text += f"## {title} ({p})\n\n{_markdown(scores.T.map(lambda v: f'{100 * v:.1f}'))}\n"
     if n_methods > 1:
-        text += _figure(critical_differences(panels, out / f"{table}.png"), table)
+        text = _figure(critical_differences(panels, out / f"{table}.png"), table) + text
     summary = pd.concat(
         scores.reset_index().melt("task", value_name="mean").assign(metric=title)
         for title, scores in panels.items()

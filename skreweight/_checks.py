@@ -7,12 +7,17 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
+from skorch.callbacks import EpochScoring
 from torch import nn
 
 from skreweight._net.base import SkorchClassifier
 from skreweight._net.predict import plain
+from skreweight._rows.place import Given
 from skreweight._rows.samplers import SAMPLINGS
+from skreweight._training.processes import Processes
+from skreweight._training.shared import why_not_shared
 from skreweight.losses import LDAMLoss, LogitAdjustedLoss
 from skreweight.weighting import LogitAdjustment, Meta, Proportion
 
@@ -32,6 +37,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "on_nonfinite": [StrOptions({"raise", "skip"})],
     "diagnostics": ["boolean"],
     "autocast": [StrOptions({"bfloat16"}), None],
+    "distributed": [StrOptions({"auto"}), "boolean"],
     "random_state": ["random_state"],
     "checkpoint": [str, PathLike, None],
     "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
@@ -60,6 +66,46 @@ def check_together(net: SkorchClassifier) -> None:
             f"The classes' numbers of rows are corrected for twice: {' and '.join(twice)}. Leave out all but one.",
             stacklevel=4,
         )
+
+
+def check_shared(net: SkorchClassifier, given: Given, processes: Processes) -> None:
+    """Check that an estimator whose components are made can be trained over processes, on the same in all of them.
+
+    Raises
+    ------
+    ValueError
+        In every process.
+    """
+    reason = why_not_shared(net.module_, net.weighting_)
+    for _, callback in net.callbacks_:
+        if isinstance(callback, EpochScoring) and callback.on_train:
+            reason = "EpochScoring(on_train=True) would score one process's rows: score validation rows"
+    if reason is not None:
+        raise ValueError(f"This cannot be trained over processes: {reason}, or set distributed=False.")
+    codes = given.labelled.codes
+    weights = given.labelled.weights
+    digest = [len(codes), *given.class_counts, float(codes @ (np.arange(len(codes)) % 997))]
+    if weights is not None:
+        digest.append(float(weights @ (np.arange(len(codes)) % 991)))
+    processes.check_same(
+        "their rows, labels or sample weights", np.array(digest), "give each the same X and y, whole"
+    )
+
+
+def check_stand(net: SkorchClassifier, processes: Processes) -> None:
+    """Check that an estimator goes on from the same place in all processes.
+
+    Raises
+    ------
+    ValueError
+        In every process.
+    """
+    stands = [net.progress_.epochs_done, sum(p.numel() for p in net.module_.parameters())]
+    processes.check_same(
+        "the epochs they have trained or the size of the network",
+        np.array(stands),
+        "let all begin from the same file, on a disk that each can read",
+    )
 
 
 def _check_sampling(net: SkorchClassifier) -> None:

@@ -98,9 +98,10 @@ class ReweightedClassifier(SkorchClassifier):
         Mixed precision of the forward pass for the methods that need no products of gradients, and stage 1.
     device : str or torch.device, default="auto"
         ``"auto"``: CUDA where there is one, else the CPU.
+    distributed : {"auto", True, False}, default="auto"
+        Whether the processes that torchrun started share every batch. True: without any this is an error.
     random_state : int, RandomState instance or None, default=None
-        Two fits with the same int are equal bit for bit on the CPU. The generators of torch are left as they
-        were.
+        Two fits with the same int are equal bit for bit on the CPU. torch's generators are left as they were.
     verbose : int, default=0
         1 prints a line per epoch.
     callbacks : list of skorch callbacks, "disable" or None, default=None
@@ -187,6 +188,7 @@ class ReweightedClassifier(SkorchClassifier):
         diagnostics: bool = False,
         autocast: str | None = None,
         device: Any = "auto",
+        distributed: str | bool = "auto",
         random_state: Any = None,
         verbose: int = 0,
         callbacks: Any = None,
@@ -227,6 +229,7 @@ class ReweightedClassifier(SkorchClassifier):
         self.on_nonfinite = on_nonfinite
         self.diagnostics = diagnostics
         self.autocast = autocast
+        self.distributed = distributed
         self.random_state = random_state
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every

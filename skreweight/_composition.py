@@ -16,8 +16,8 @@ from skorch.callbacks import LRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
-from skreweight._checks import check_together
-from skreweight._listener import SkorchListener
+from skreweight._checks import check_shared, check_stand, check_together
+from skreweight._listener import SkorchListener, silent_beside_the_first
 from skreweight._net.base import SkorchClassifier
 from skreweight._net.check import check_watched
 from skreweight._net.checkpoint import CheckpointFile, RunCheckpoint
@@ -33,9 +33,11 @@ from skreweight._rows.fingerprint import of_rows, of_value
 from skreweight._rows.place import Given, Labelled, Rows
 from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes
 from skreweight._training.guard import NonFiniteError
+from skreweight._training.processes import Processes, joined
 from skreweight._training.run import Run
 from skreweight._training.stage import Plan, Stage
 from skreweight.core.example_loss import ExampleLoss
+from skreweight.core.exchange import LOCAL, Exchange
 from skreweight.core.model import Model
 from skreweight.core.output_layer import FeatureModule
 from skreweight.core.validation_loss import ROWS_AT_ONCE
@@ -80,21 +82,29 @@ def train(
     n_epochs : int or None, default=None
         How many epochs; None: what is left of both stages, or another stage 2.
     """
-    file = _checkpoint_of(net) if checkpoint is None and not goes_on else None
-    with _undone_on_error(net):
-        seed = None if file is None else file.start.get("seed")
-        given = begun(
-            net, *data, goes_on=goes_on, learns=learns, classes=classes, every_class=every_class, seed=seed
-        )
-        given = replace(given, judged=judged)
-        if file is not None:
-            file.belongs_to(_fingerprint(net, given), {"seed": net.progress_.seed})
-            checkpoint = file.next_run()
-        rows = given.on(torch.device(net.device), net._floating_dtype())
-        if not goes_on:
-            _run(net, given, rows, data[0], data[1], checkpoint, n_epochs=n_epochs)
-    if goes_on:
-        _run(net, given, rows, data[0], data[1], n_epochs=n_epochs)
+    with joined(net.distributed, net.device) as exchange:
+        file = _checkpoint_of(net, exchange) if checkpoint is None and not goes_on else None
+        with _undone_on_error(net):
+            seed = None if file is None else file.start.get("seed")
+            given = begun(
+                net,
+                *data,
+                goes_on=goes_on,
+                learns=learns,
+                classes=classes,
+                every_class=every_class,
+                seed=seed,
+                exchange=exchange,
+            )
+            given = replace(given, judged=judged)
+            if file is not None:
+                file.belongs_to(_fingerprint(net, given), {"seed": net.progress_.seed})
+                checkpoint = file.next_run()
+            rows = given.on(torch.device(net.device), net._floating_dtype())
+            if not goes_on:
+                _run(net, given, rows, data[0], data[1], checkpoint, exchange, n_epochs=n_epochs)
+        if goes_on:
+            _run(net, given, rows, data[0], data[1], exchange=exchange, n_epochs=n_epochs)
 
 
 def begun(
@@ -105,6 +115,7 @@ def begun(
     classes: Any = None,
     every_class: bool = True,
     seed: int | None = None,
+    exchange: Exchange = LOCAL,
 ) -> Given:
     """Check parameters and data, learn what is to be learned of them, make the components.
 
@@ -114,11 +125,15 @@ def begun(
     if not goes_on:
         net.progress_ = net._new_state()
         net.progress_.seed = net.progress_.seed if seed is None else seed
+        if isinstance(exchange, Processes):
+            net.progress_.seed = exchange.led(net.progress_.seed)
     given, learned = _prepared(net, data, learns, classes, every_class)
     net._learn(learned)
     if not goes_on:
         net._initialize_components()
         check_together(net)
+    if isinstance(exchange, Processes):
+        check_shared(net, given, exchange)
     return given
 
 
@@ -127,6 +142,7 @@ WITHOUT_EFFECT = {
     "callbacks",  # looked at as they were given
     "checkpoint",
     "checkpoint_every",
+    "distributed",  # the same but for rounding
     "iterator_valid",
     "predict_nonlinearity",
     "torch_load_kwargs",
@@ -136,11 +152,11 @@ WITHOUT_EFFECT = {
 }
 
 
-def _checkpoint_of(net: SkorchClassifier) -> CheckpointFile | None:
+def _checkpoint_of(net: SkorchClassifier, exchange: Exchange) -> CheckpointFile | None:
     if net.checkpoint is None:
         return None
     net._check_parameters()
-    return CheckpointFile(net.checkpoint, net.checkpoint_every)
+    return CheckpointFile(net.checkpoint, net.checkpoint_every, writes=exchange.rank == 0)
 
 
 def _fingerprint(net: SkorchClassifier, given: Given) -> dict[str, str]:
@@ -202,11 +218,13 @@ def _run(
     X: Any,
     y: Any,
     checkpoint: RunCheckpoint | None = None,
+    exchange: Exchange = LOCAL,
     *,
     n_epochs: int | None = None,
 ) -> None:
     """Run as many epochs, None: those that are left, with labels as codes, inside skorch's lifecycle."""
-    with net._answering_in_codes():
+    processes = exchange if isinstance(exchange, Processes) else None
+    with net._answering_in_codes(), silent_beside_the_first(net, exchange.rank):
         _begin(net, X, y)
         n_all = net.warmup_epochs + net.max_epochs
         if checkpoint is not None and checkpoint.saved is not None:
@@ -218,7 +236,9 @@ def _run(
         # From here on what counts is what the callbacks have left: components may be others by now.
         if net._floating_dtype() != rows.dtype:
             rows = given.on(rows.device, net._floating_dtype())
-        run = Run(lambda: _plan(net), rows, net.progress_, SkorchListener(net, rows, checkpoint))
+        if processes is not None:
+            check_stand(net, processes)
+        run = Run(lambda: _plan(net), rows, net.progress_, SkorchListener(net, rows, checkpoint), processes)
         first_outputs = FirstOutputs(net.criterion_, len(net.labels_))
         check_watched(net.callbacks_, n_epochs, has_validation=rows.validation is not None)
         try:
@@ -240,6 +260,8 @@ def _run(
             net.progress_.row_weights = None
         _warn_of_silent_rows(net)
         net.notify("on_train_end", X=X, y=y)
+        if processes is not None:  # a callback of the first process may have put other parameters there
+            processes.lead([*net.module_.parameters(), *net.module_.buffers()])
         run.correct()  # a Checkpoint may have loaded the best parameters, and the state of the middle with them
 
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    LRScheduler,
+    PrintLog,
+    ProgressBar,
+    TrainEndCheckpoint,
+    logging,
+)
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.history import History
 from skorch.utils import TeeGenerator
@@ -25,8 +36,32 @@ from skreweight._training.keep_best import Judgement
 from skreweight._training.stage import Stage
 from skreweight._training.step import Outcome
 
+#: Callbacks that print or write files.
+WRITERS = (Checkpoint, PrintLog, ProgressBar, TrainEndCheckpoint, logging.TensorBoard, logging.WandbLogger,
+           logging.NeptuneLogger, logging.SacredLogger, logging.MlflowLogger)  # fmt: skip
 #: Figures of which the history says whether they are the best so far; 1: the lower the better, −1: the higher.
 BEST = {"train_loss": 1, "valid_loss": 1, "valid_acc": -1}
+
+
+@contextmanager
+def silent_beside_the_first(net: NeuralNet, rank: int) -> Iterator[None]:
+    """Context in which the first of several processes alone warns, prints, and writes files, as callbacks do it."""
+    if rank == 0:
+        yield
+        return
+    kept = net.callbacks_
+    net.callbacks_ = [(name, callback) for name, callback in kept if not writes(callback)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            net.callbacks_ = kept
+
+
+def writes(callback: Any) -> bool:
+    """Whether a callback prints or writes files: skorch's own that do, and those with ``writes = True``."""
+    return isinstance(callback, WRITERS) or bool(getattr(callback, "writes", False))
 
 
 class SkorchListener:

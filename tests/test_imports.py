@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "_training": {"weighting", "_rows", "core"},
     "_net": {"_rows", "modules", "losses", "_names"},
     "_listener": {"_net", "_rows", "_training"},
-    "_checks": {"_net", "_rows", "losses", "weighting"},
+    "_checks": {"_net", "_rows", "_training", "losses", "weighting"},
     "_composition": {"_checks", "_listener", "_net", "_rows", "_training", "weighting", "core"},
     "_classifier": {"_checks", "_composition", "_net", "_rows", "_training", "weighting"},
     "preprocessing": set(),
@@ -44,7 +44,7 @@ MAY_IMPORT = {
         "weighting",
         "core",
     },
-    "model_selection": {"_pack", "_classifier"},
+    "model_selection": {"_pack", "_classifier", "_training"},
 }
 
 

@@ -5,6 +5,7 @@ Leading axes are members: K networks trained at once index one X, each in an ord
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from skreweight._rows.shares import Shares, Sharing
 from skreweight.core.rows import take_rows
 
 
@@ -53,6 +55,8 @@ class TensorBatches:
         What each member draws its orders from; None: torch's global generator.
     draw : callable () -> torch.Tensor of shape (n,) or (*M, n), or None, default=None
         Draws the positions among the training rows of an epoch, in place of `shuffle`.
+    sharing : Sharing or None, default=None
+        Which rows of each batch are this process's; None: all.
 
     Examples
     --------
@@ -78,6 +82,7 @@ class TensorBatches:
         dtype: torch.dtype | None = None,
         generators: Sequence[torch.Generator] | None = None,
         draw: Callable[[], Tensor] | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         if rows is not None and rows.dim() == 2 and generators is not None and len(generators) != len(rows):
             raise ValueError(
@@ -93,6 +98,7 @@ class TensorBatches:
         self.dtype = dtype
         self.generators = generators
         self.draw = draw
+        self.sharing = sharing
         self._home = (x if isinstance(x, Tensor) else next(iter(x.values()))).device
 
     @property
@@ -104,6 +110,10 @@ class TensorBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for rows in self._row_batches():
+            if self.sharing is not None:
+                mine, shares = self.sharing.cut(rows)
+                self.sharing.begins(shares)
+                rows = rows[mine]
             here = rows.to(self._home)
             x = take_rows(self.x, here)
             if self._home != self.device:
@@ -184,6 +194,8 @@ class LoaderBatches:
         Called as ``loader(dataset, **options)``.
     draw : callable () -> torch.Tensor of shape (n,), or None, default=None
         Draws the positions among the training rows of an epoch, unless the options have a sampler.
+    sharing : Sharing or None, default=None
+        Which rows of each batch are this process's; None: all.
     **options
         Of the loader; ``shuffle`` is True unless a sampler or False is given.
     """
@@ -198,6 +210,7 @@ class LoaderBatches:
         dtype: torch.dtype | None = None,
         loader: Callable[..., Iterable[Any]] = DataLoader,
         draw: Callable[[], Tensor] | None = None,
+        sharing: Sharing | None = None,
         **options: Any,
     ) -> None:
         self.targets = targets
@@ -217,9 +230,17 @@ class LoaderBatches:
                     _Drawn(draw, len(targets) if rows is None else len(rows)),
                 )
         self._loader = loader(_Indexed(dataset, rows), **options)
+        self._own: _OwnPositions | None = None
+        if sharing is not None:
+            self._own = _OwnPositions(self._loader, rows, sharing)
+            self._loader = self._own.loader
 
     def __iter__(self) -> Iterator[Batch]:
+        if self._own is not None:
+            self._own.to_come.clear()  # of an epoch that was broken off
         for rows, x in self._loader:
+            if self._own is not None:
+                self._own.begin()
             rows = rows.to(self.device)
             yield Batch(rows, self._cast(to_device(x, self.device)), self.targets.index_select(0, rows))
 
@@ -240,6 +261,42 @@ class _Drawn(Sampler[int]):
 
     def __len__(self) -> int:
         return self._size
+
+
+class _OwnPositions:
+    """Batches of positions of another loader, cut down to those of this process.
+
+    Workers read ahead: how each batch is spread waits until its rows come.
+    """
+
+    def __init__(self, loader: Any, rows: Tensor | None, sharing: Sharing) -> None:
+        if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+            raise ValueError(
+                f"Rows are spread over processes by the batch sampler of a torch DataLoader, got "
+                f"{type(loader).__name__}: leave iterator_train at None, or set distributed=False."
+            )
+        self._batches, self._sharing = loader.batch_sampler, sharing
+        self._rows = None if rows is None else rows.cpu()
+        self.to_come: deque[Shares] = deque()
+        kept = ("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "generator",
+                "multiprocessing_context", "persistent_workers", "prefetch_factor")  # fmt: skip
+        self.loader = DataLoader(
+            loader.dataset, batch_sampler=self, **{name: getattr(loader, name) for name in kept}
+        )
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self._batches:
+            positions = torch.as_tensor(list(batch), dtype=torch.int64)
+            mine, shares = self._sharing.cut(positions if self._rows is None else self._rows[positions])
+            self.to_come.append(shares)
+            yield positions[mine].tolist()
+
+    def __len__(self) -> int:
+        return len(self._batches)  # type: ignore[arg-type]
+
+    def begin(self) -> None:
+        """Tell how the batch whose rows have come is spread."""
+        self._sharing.begins(self.to_come.popleft())
 
 
 class _Indexed(Dataset[Any]):

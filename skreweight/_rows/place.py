@@ -14,6 +14,7 @@ from torch import Tensor
 from skreweight._rows.batches import Batch, LoaderBatches, TensorBatches, to_device
 from skreweight._rows.check import cast_like, is_dataset, stack_items
 from skreweight._rows.samplers import Sampler
+from skreweight._rows.shares import Sharing
 from skreweight.core.rows import take_rows
 
 #: Memory-mapped rows of another dtype than the module's are cast batch by batch above this size (bytes).
@@ -110,6 +111,7 @@ class Rows:
         loader: Any = None,
         generators: Sequence[torch.Generator] | None = None,
         shares: Tensor | None = None,
+        sharing: Callable[[int], Sharing | None] = lambda n_rows: None,
     ) -> Iterable[Batch]:
         """Mini-batches of the training or of the validation rows, for any number of epochs.
 
@@ -126,12 +128,15 @@ class Rows:
         shares : torch.Tensor of shape (*M, C) or None, default=None
             The share of each class among the training rows that are drawn, sample weights included (see
             `skreweight._rows.samplers.Sampler`); None: each training row comes once an epoch.
+        sharing : callable (n_rows) -> Sharing or None
+            How so many rows are spread over processes; None: this one takes all.
         """
         if which == "validation":
-            return self._validation_batches(options, generators)
+            return self._validation_batches(options, generators, sharing)
+        spread = sharing(len(self.targets))
         draw = None if shares is None else self._sampler(shares, generators)
         if loader is None and not is_dataset(self.x):
-            return self._training_batches(options, generators, draw)
+            return self._training_batches(options, generators, draw, spread)
         if generators is not None or (self.train is not None and self.train.dim() > 1):
             raise ValueError(
                 "Members trained at once cut their batches from tensors: leave iterator_train at None, and pass "
@@ -140,7 +145,14 @@ class Rows:
         items = self.x if is_dataset(self.x) else _TensorItems(self.x)
         chosen = dict(options) if loader is None else {**options, "loader": loader}
         return LoaderBatches(
-            items, self.targets, self.train, self.device, dtype=self.dtype, draw=draw, **chosen
+            items,
+            self.targets,
+            self.train,
+            self.device,
+            dtype=self.dtype,
+            draw=draw,
+            sharing=spread,
+            **chosen,
         )
 
     def _sampler(self, shares: Tensor, generators: Sequence[torch.Generator] | None) -> Sampler:
@@ -178,6 +190,7 @@ class Rows:
         options: Mapping[str, Any],
         generators: Sequence[torch.Generator] | None,
         draw: Callable[[], Tensor] | None,
+        sharing: Sharing | None,
     ) -> TensorBatches:
         unknown = sorted(set(options) - {"batch_size", "shuffle", "drop_last", "batch_sampler"})
         if unknown:
@@ -193,17 +206,22 @@ class Rows:
             dtype=self.dtype if self.cast_batches else None,
             generators=generators,
             draw=draw,
+            sharing=sharing,
             **options,
         )
 
     def _validation_batches(
-        self, options: Mapping[str, Any], generators: Sequence[torch.Generator] | None
+        self,
+        options: Mapping[str, Any],
+        generators: Sequence[torch.Generator] | None,
+        sharing: Callable[[int], Sharing | None],
     ) -> Iterable[Batch]:
         assert self.validation is not None
         x, targets = self.validation
         kept = {k: v for k, v in options.items() if k in ("batch_size", "shuffle", "drop_last")}
         if targets.dim() == 1:
-            return TensorBatches(x, targets, None, self.device, generators=generators, **kept)
+            spread = sharing(len(targets))
+            return TensorBatches(x, targets, None, self.device, generators=generators, sharing=spread, **kept)
         # Each member's own rows one after another, in one tensor that the members index.
         first = targets.shape[-1] * torch.arange(len(targets), device=self.device).unsqueeze(-1)
         own = first + torch.arange(targets.shape[-1], device=self.device)

@@ -16,6 +16,7 @@ from skreweight._training.keep_best import Judgement
 from skreweight._training.stage import Stage
 from skreweight._training.state import TrainingState
 from skreweight._training.step import Outcome
+from skreweight.core.exchange import LOCAL, Exchange
 
 
 class Listener(Protocol):
@@ -96,6 +97,10 @@ class Epoch:
     set_learning_rate : callable (share of the stage that is done), or None where they are left as they are
     done_before : float
         The share of the stage that is done when the epoch begins.
+    exchange : Exchange
+        Sums over the processes that share a batch; one process by default.
+    merge : callable () or None
+        Brings together what each process has written for rows of its own.
     """
 
     stage: Stage
@@ -111,6 +116,8 @@ class Epoch:
     diagnose: Callable[[], Mapping[str, Figure]] | None
     set_learning_rate: Callable[[float], None] | None = None
     done_before: float = 0.0
+    exchange: Exchange = LOCAL
+    merge: Callable[[], None] | None = None
 
     def share_done(self, n_batches: int) -> float:
         """Return the share of the stage that is done in the middle of the step after so many of the epoch's."""
@@ -173,7 +180,7 @@ class Loop:
             if epoch.set_learning_rate is not None:
                 epoch.set_learning_rate(epoch.share_done(n_batches))
             outcome = step(batch)
-            size = batch.rows.shape[-1]
+            size = epoch.exchange.size(batch.rows.shape[-1])
             n_batches += 1
             if outcome.taken:
                 total = torch.add(total, outcome.loss, alpha=size)
@@ -189,6 +196,8 @@ class Loop:
                 "The epoch had no batch: an empty batch_sampler, or drop_last=True with fewer training rows than "
                 "batch_size."
             )
+        if epoch.merge is not None:
+            epoch.merge()
         self._finish_epoch(epoch, total / max(1, n_rows), n_batches)
 
     def _finish_epoch(self, epoch: Epoch, mean_loss: Tensor, n_batches: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +17,12 @@ from skreweight._rows.place import Judged, Rows
 from skreweight._rows.samplers import class_shares
 from skreweight._training.diagnostics import Figure, summarised
 from skreweight._training.freezing import chosen, freeze, needs_classifier, thaw
-from skreweight._training.guard import Guard
+from skreweight._training.guard import Guard, NonFiniteError
 from skreweight._training.keep_best import Judgement, judged
 from skreweight._training.loop import Epoch, Listener, Loop
 from skreweight._training.network import Network
+from skreweight._training.processes import Processes
+from skreweight._training.shared import CommonDraws, SharedListener, SharedValidationLoss, shared
 from skreweight._training.stage import Plan, Stage, stage_at
 from skreweight._training.state import TrainingState
 from skreweight._training.step import TrainingStep
@@ -39,6 +42,8 @@ class Run:
     rows : Rows
     state : TrainingState
     listener : Listener
+    exchange : Processes or None, default=None
+        The processes that share every batch; None: this one alone.
 
     Raises
     ------
@@ -47,10 +52,16 @@ class Run:
     """
 
     def __init__(
-        self, plan: Callable[[], Plan], rows: Rows, state: TrainingState, listener: Listener
+        self,
+        plan: Callable[[], Plan],
+        rows: Rows,
+        state: TrainingState,
+        listener: Listener,
+        exchange: Processes | None = None,
     ) -> None:
         self.rows, self.state = rows, state
-        self._asked, self._listener = plan, listener
+        self._asked, self._processes = plan, exchange
+        self._listener = listener if exchange is None else SharedListener(listener, exchange)
         self._batches: dict[Any, Iterable[Batch]] = {}
         self._output_layer: tuple[Any, OutputLayer] | None = None
         self._plan = self._ask()
@@ -95,16 +106,25 @@ class Run:
         self._plan.stages[-1].weighting.finish(self._trained())
 
     def _train(self, n_epochs: int) -> None:
+        together = nullcontext() if self._processes is None else self._processes.stopping_together()
         try:
             self.state.go_on(self._plan.model)
             self._plan.stages[-1].weighting.reopen()
-            with self.state.generators(self.rows.device) as generators:
+            with together, self.state.generators(self.rows.device) as generators:
                 loop = Loop(
                     self.state, self._listener, self._present_stage, lambda: self._next_epoch(generators)
                 )
+                if self._processes is not None:
+                    self._processes.lead(list(self._plan.model.state().values()))
                 loop.train(n_epochs)
         except KeyboardInterrupt:
             self._listener.interrupted()
+            if self._processes is not None and self._processes.lost:
+                raise
+            self._merge()
+        except NonFiniteError:
+            self._merge()
+            raise
         finally:
             self._network.guard.release()
             thaw(self._network.model, self.state)
@@ -157,13 +177,16 @@ class Run:
         noted: dict[str, list[Tensor]] | None = {} if plan.diagnostics and stage.number > 1 else None
         network.model.follow_mode()  # a callback may have predicted in between
         network.model.draws.generators = list(generators or ())
-        step = self._step(stage, noted)
+        step, batches = self._step(stage, noted), self._batches_of(stage, generators)
+        if self._processes is not None:
+            step, batches = shared(step, self._processes), self._processes.in_step(batches)
+            network.model.draws = network.evaluation.draws = CommonDraws(self._processes.common)
         return Epoch(
             stage=stage,
             stage_ends=stage_ends,
             is_last=stage is plan.stages[-1],
             step=step,
-            batches=self._batches_of(stage, generators),
+            batches=batches,
             device=self.rows.device,
             guard=network.guard,
             weights=self._weights_to_note(stage),
@@ -172,6 +195,8 @@ class Run:
             diagnose=None if noted is None else lambda: self._diagnose(stage, noted),
             set_learning_rate=stage.learning_rate,
             done_before=(self.state.epochs_done - first) / max(1, stage.n_epochs),
+            exchange=step.exchange,
+            merge=None if self._processes is None else self._merge,
         )
 
     def _step(self, stage: Stage, noted: dict[str, list[Tensor]] | None) -> TrainingStep:
@@ -202,7 +227,8 @@ class Run:
             return None
         self._need_validation(weighting)
         penalty = {k: v for k, v in weighting.get_params().items() if k in ("lp_norm", "lp_coef")}
-        return ValidationLoss(
+        kind = ValidationLoss if self._processes is None else partial(SharedValidationLoss, self._processes)
+        return kind(
             self._network.evaluation,
             self._plan.plain_loss,
             *self._validation_rows(),
@@ -246,7 +272,12 @@ class Run:
             plan = self._plan
             self._batches = {}
             self._batches[stage.rows, drawn] = self.rows.batches(
-                stage.rows, plan.batches, loader=plan.loader, generators=generators, shares=shares
+                stage.rows,
+                plan.batches,
+                loader=plan.loader,
+                generators=generators,
+                shares=shares,
+                sharing=(lambda n_rows: None) if self._processes is None else self._processes.sharing,
             )
         return self._batches[stage.rows, drawn]
 
@@ -298,6 +329,18 @@ class Run:
         if known is None or known.shape != shape:
             self.state.row_weights = torch.ones(shape, dtype=torch.float64, device=rows.device)
         return self.state.row_weights
+
+    def _merge(self) -> None:
+        """Bring together the figures of rows that each process has written for its own."""
+        if self._processes is None:
+            return
+        n_rows = len(self.rows.targets)
+        for weighting in [stage.weighting for stage in self._plan.stages]:
+            for figures in weighting.state_.values():
+                if figures.dim() == 1 and len(figures) == n_rows:
+                    figures.copy_(self._processes.merged(figures))
+        if self.state.row_weights is not None:
+            self.state.row_weights.copy_(self._processes.merged(self.state.row_weights))
 
     def _judges(self, stage: Stage) -> Callable[[], Judgement] | None:
         """What judges the network at the end of an epoch or step; None without rows for it."""

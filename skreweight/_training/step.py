@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -104,8 +104,11 @@ class TrainingStep:
         for parameter in (*self.model.parameters, *self.loss.parameters):
             parameter.grad = None
         total.sum().backward()
-        taken = self._apply(batch, total.detach(), weights, step)
-        return Outcome(total.detach(), weights, outputs.detach(), taken)
+        if self.exchange.is_shared:
+            self._sum_gradients()
+        total = self.exchange.loss(total.detach())
+        taken = self._apply(batch, total, weights, step)
+        return Outcome(total, weights, outputs.detach(), taken)
 
     def _on_products(self, batch: Batch) -> Outcome:
         products = self.products(batch.x, batch.targets, self.loss)
@@ -114,7 +117,7 @@ class TrainingStep:
             self.validation.draw()
         weights = self.weighting.weigh(step)
         combined = products.weighted if self.weighting.needs_products else products.once
-        gradients = self.exchange.gradients(combined(weights))
+        gradients = combined(weights)
         for parameter, gradient in zip(self.model.parameters, gradients, strict=True):
             # The fused optimisers read memory as it lies and take no gradient that is laid out otherwise.
             same = gradient.stride() == parameter.stride()
@@ -122,7 +125,9 @@ class TrainingStep:
         own = self.loss.parameter_gradient(products.outputs, batch.targets, weights)
         for learned, of_it in zip(self.loss.parameters, own, strict=True):
             learned.grad = of_it
-        total = (weights * step.losses).sum(-1, keepdim=True)
+        if own and self.exchange.is_shared:
+            self._sum_gradients(self.loss.parameters)
+        total = self.exchange.loss((weights * step.losses).sum(-1, keepdim=True))
         taken = self._apply(batch, total, weights, step)
         return Outcome(total, weights, products.outputs.detach(), taken)
 
@@ -133,7 +138,7 @@ class TrainingStep:
         step = self._describe(batch, losses)
         step.outputs = outputs
         weights = self.weighting.weigh(step)
-        total = (weights * losses).sum(-1, keepdim=True)
+        total = self.exchange.loss((weights * losses).sum(-1, keepdim=True))
         for parameter in self.model.parameters:
             parameter.grad = None
         taken = self.guard.step(total, lambda: total.squeeze())
@@ -146,6 +151,8 @@ class TrainingStep:
         if multiplicity is not None:
             lead = batch.rows.shape[:-1]
             multiplicity = multiplicity.expand(*lead, -1).gather(-1, batch.rows)
+        if self.exchange.is_shared:
+            multiplicity = self.exchange.multiplicity(multiplicity, losses)
         return Step(
             rows=batch.rows,
             targets=batch.targets,
@@ -172,6 +179,13 @@ class TrainingStep:
             self.weighting.after_step(step)
         return taken
 
+    def _sum_gradients(self, parameters: Sequence[Tensor] | None = None) -> None:
+        """Sum the gradients in place over the processes."""
+        own = (*self.model.parameters, *self.loss.parameters) if parameters is None else parameters
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
+        for parameter, summed in zip(own, self.exchange.gradients(grads), strict=True):
+            parameter.grad = torch.empty_like(parameter).copy_(summed)
+
     @cached_property
     def _wants_closure(self) -> bool:
         """Whether the optimiser's step looks at the loss itself: it is LBFGS, or cannot be called without a closure."""
@@ -196,6 +210,9 @@ class TrainingStep:
             with torch.enable_grad():
                 total = (weights * self.loss(self.model(batch.x), batch.targets)).sum()
                 total.backward()
+            if self.exchange.is_shared:
+                self._sum_gradients()
+                total = self.exchange.sum(total.detach().unsqueeze(0)).squeeze(0)
             self._add_penalty()
             if self.penalised and self.validation is not None:
                 return self.validation.penalised(total.detach(), self.model.parameters).squeeze()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from skreweight.core.curvature import diagonal
+from skreweight.core.exchange import LOCAL, Exchange
 from skreweight.core.members import each, over
 from skreweight.core.products import Products
 from skreweight.core.validation_loss import ValidationLoss
@@ -52,6 +53,7 @@ def constraint_step(
     share: Tensor | None,
     halted: Tensor | None = None,
     known: tuple[Tensor, list[Tensor]] | None = None,
+    exchange: Exchange = LOCAL,
 ) -> ConstraintStep:
     """Move the model's parameters and return by how much the weights move with them.
 
@@ -85,17 +87,19 @@ def constraint_step(
     known : tuple of torch.Tensor and list of torch.Tensor, or None, default=None
         L_val and ∇L_val at the model's parameters, where they were computed with `products`; the latter is written
         over.
+    exchange : Exchange
+        Sums over the processes that share the batch; one process by default.
     """
     base = [p.detach() for p in products.model.parameters]
     loss_before, gradient = validation.value_and_gradient(base) if known is None else known
-    d = diagonal(curvature, products, weights, n_probes=n_probes)
+    d = diagonal(curvature, products, weights, n_probes=n_probes, exchange=exchange)
     with torch.no_grad():
         # Vectors shaped like the parameters are written over as soon as they have served: new memory costs more.
         one_over_h = [entry.add_(each(damping, entry)) for entry in d]
         torch._foreach_div_(gradient, one_over_h)
         u = products.project(gradient)
         counted = u if multiplicity is None else u * multiplicity
-        descent = (u * counted).sum(-1, keepdim=True)
+        descent = exchange.sum((u * counted).sum(-1, keepdim=True))
         eta = _largest_step_size(loss_before, descent, step_size, polyak)
         if share is not None:
             eta = eta * share

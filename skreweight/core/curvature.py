@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from skreweight.core.exchange import LOCAL, Exchange
 from skreweight.core.products import Products
 
 CURVATURES = ("ggn", "hessian", "fisher", "identity")
@@ -20,6 +21,7 @@ def diagonal(
     weights: Tensor,
     *,
     n_probes: int = 1,
+    exchange: Exchange = LOCAL,
 ) -> list[Tensor]:
     """Return the diagonal D of the curvature of Σ_i w_i f_i, shaped like the parameters.
 
@@ -35,19 +37,21 @@ def diagonal(
         Non-negative.
     n_probes : int, default=1
         Draws that an estimate averages (the Hessian; the other two where rows' signals are not at hand).
+    exchange : Exchange
+        Sums over the processes that share the batch; one process by default.
     """
     parameters = products.model.parameters
     if kind == "identity":
         return [torch.ones_like(p) for p in parameters]
     if kind == "hessian":
-        probes = [_hutchinson(products, weights) for _ in range(n_probes)]
+        probes = [_hutchinson(products, weights, exchange) for _ in range(n_probes)]
         return [torch.stack(draws).mean(0).abs() for draws in zip(*probes, strict=True)]
     product = products.gauss_newton if kind == "ggn" else products.fisher
     draws = [product(weights) for _ in range(1 if products.exact_squares else n_probes)]
     return draws[0] if len(draws) == 1 else [torch.stack(d).mean(0) for d in zip(*draws, strict=True)]
 
 
-def _hutchinson(products: Products, weights: Tensor) -> list[Tensor]:
+def _hutchinson(products: Products, weights: Tensor, exchange: Exchange) -> list[Tensor]:
     """One draw of ε∘Hε, an unbiased estimate of diag H."""
     parameters = products.model.parameters
     with torch.enable_grad():
@@ -69,4 +73,5 @@ def _hutchinson(products: Products, weights: Tensor) -> list[Tensor]:
             allow_unused=True,
             materialize_grads=True,
         )
-    return [s * curvature.detach() for s, curvature in zip(signs, curvatures, strict=True)]
+    summed = exchange.gradients([curvature.detach() for curvature in curvatures])
+    return [s * curvature for s, curvature in zip(signs, summed, strict=True)]

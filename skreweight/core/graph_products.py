@@ -96,17 +96,25 @@ class GraphProducts:
 
     def fisher(self, weights: Tensor) -> list[Tensor]:
         """Return an estimate of Σ_i w_i (∇f_i)²."""
-        (cotangent,) = torch.autograd.grad(self.losses.sum(), self.outputs, retain_graph=True)
-        return self.squares(cotangent.unsqueeze(0), weights)
+        return self.squares(self.loss_cotangents(), weights)
 
     def squares(self, cotangents: Tensor, weights: Tensor) -> list[Tensor]:
         """Return an unbiased estimate of the weighted sum of squares."""
         one_a_row: Any = (..., *[0] * (cotangents.dim() - 1 - weights.dim()))
         n_lead = self.model.n_lead
         signs = self.model.draws.signs(cotangents[one_a_row].movedim(0, n_lead)).movedim(n_lead, 0)
+        return [g.square() for g in self.mixed(cotangents, weights, signs)]
+
+    def mixed(self, cotangents: Tensor, weights: Tensor, signs: Tensor) -> list[Tensor]:
+        """Return Σ_r Σ_i s_ri √w_i J_iᵀ c_ri, the signs s of shape (R, *M, B)."""
         scaled = signs * weights.sqrt()
         mixed = (cotangents * scaled.view(*scaled.shape, *[1] * (cotangents.dim() - scaled.dim()))).sum(0)
-        return [g.square() for g in vector_jacobian(self.outputs, self.model.parameters, mixed)]
+        return vector_jacobian(self.outputs, self.model.parameters, mixed)
+
+    def loss_cotangents(self) -> Tensor:
+        """Return ∂f_i/∂z_i, shape (1, *M, B, C)."""
+        (cotangent,) = torch.autograd.grad(self.losses.sum(), self.outputs, retain_graph=True)
+        return cotangent.unsqueeze(0)
 
 
 def vector_jacobian(outputs: Tensor, parameters: Parameters, cotangent: Tensor) -> list[Tensor]:

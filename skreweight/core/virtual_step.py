@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from skreweight.core.exchange import LOCAL, Exchange
 from skreweight.core.gram import pays, weight_gradient_by_rows
 from skreweight.core.members import Parameters, inner, over
 from skreweight.core.products import Products
+from skreweight.core.shared_products import SharedProducts
 from skreweight.core.signal_products import SignalProducts
 from skreweight.core.validation_loss import ValidationLoss
 
@@ -43,10 +45,19 @@ class AffineStep:
         α for each parameter.
     offsets : list of torch.Tensor or None
         β for each parameter; None stands for zeros.
+    exchange : Exchange
+        Sums over the processes that share the batch; one process by default.
     """
 
-    def __init__(self, products: Products, rates: list[float], offsets: list[Tensor] | None = None) -> None:
-        self.products, self._rates, self._offsets = products, rates, offsets
+    def __init__(
+        self,
+        products: Products,
+        rates: list[float],
+        offsets: list[Tensor] | None = None,
+        *,
+        exchange: Exchange = LOCAL,
+    ) -> None:
+        self.products, self._rates, self._offsets, self._exchange = products, rates, offsets, exchange
         # One rate for all: rows are scaled by it, which are fewer than parameters.
         self.common_rate = rates[0] if all(rate == rates[0] for rate in rates) else None
 
@@ -63,7 +74,7 @@ class AffineStep:
         else:
             moved = list(torch._foreach_mul(self.products.weighted(weights), [-r for r in self._rates]))
         if self._offsets is not None:
-            total = weights.sum(-1, keepdim=True)
+            total = self._exchange.sum(weights.sum(-1, keepdim=True))
             moved = [m - over(total, o) * o for m, o in zip(moved, self._offsets, strict=True)]
         return list(torch._foreach_add(moved, [p.detach() for p in self.products.model.parameters]))
 
@@ -85,11 +96,20 @@ class RowByRowStep:
     Parameters
     ----------
     products : Products
+        Of the rows that are here alone: each process forms the steps of its own.
     step : callable (row gradient) -> step, both shaped like the parameters
+    exchange : Exchange
+        Sums over the processes that share the batch; one process by default.
     """
 
-    def __init__(self, products: Products, step: Callable[[list[Tensor]], list[Tensor]]) -> None:
-        self.products, self._step = products, step
+    def __init__(
+        self,
+        products: Products,
+        step: Callable[[list[Tensor]], list[Tensor]],
+        *,
+        exchange: Exchange = LOCAL,
+    ) -> None:
+        self.products, self._step, self._exchange = products, step, exchange
 
     def _steps(self) -> Iterator[list[Tensor]]:
         losses = self.products.losses.detach()
@@ -99,10 +119,14 @@ class RowByRowStep:
     @torch.no_grad()
     def moved(self, weights: Tensor) -> list[Tensor]:
         """Return θ + Σ_i w_i δ_i."""
-        moved = [p.detach().clone() for p in self.products.model.parameters]
+        base = [p.detach() for p in self.products.model.parameters]
+        shared = self._exchange.is_shared
+        moved = [torch.zeros_like(p) if shared else p.clone() for p in base]
         for weight, step in zip(weights.split(1, dim=-1), self._steps(), strict=True):
             moved = [m + over(weight, s) * s for m, s in zip(moved, step, strict=True)]
-        return moved
+        if not shared:
+            return moved
+        return [p + m for p, m in zip(base, self._exchange.gradients(moved), strict=True)]
 
     @torch.no_grad()
     def pull_back(self, gradient: Parameters) -> Tensor:
@@ -141,7 +165,9 @@ def weight_gradient(
     return torch.cat(parts, dim=-1)
 
 
-def virtual_step(kind: str, products: Products, optimizer: Optimizer) -> VirtualStep:
+def virtual_step(
+    kind: str, products: Products, optimizer: Optimizer, exchange: Exchange = LOCAL
+) -> VirtualStep:
     """Return the steps δ_i of the rows of a batch.
 
     Parameters
@@ -151,10 +177,13 @@ def virtual_step(kind: str, products: Products, optimizer: Optimizer) -> Virtual
         ``"optimizer-early-epsilon"``: the same with eps added to √v before Adam's bias correction.
     products : Products
     optimizer : torch.optim.Optimizer
+    exchange : Exchange
+        Sums over the processes that share the batch; one process by default.
     """
     if kind == "sgd":
         return sgd_step(products, optimizer)
-    return optimizer_step(products, optimizer, early_epsilon=kind == "optimizer-early-epsilon")
+    early = kind == "optimizer-early-epsilon"
+    return optimizer_step(products, optimizer, early_epsilon=early, exchange=exchange)
 
 
 def sgd_step(products: Products, optimizer: Optimizer) -> AffineStep:
@@ -162,7 +191,9 @@ def sgd_step(products: Products, optimizer: Optimizer) -> AffineStep:
     return AffineStep(products, [float(group["lr"]) for group in _groups(products, optimizer)])
 
 
-def optimizer_step(products: Products, optimizer: Optimizer, *, early_epsilon: bool = False) -> VirtualStep:
+def optimizer_step(
+    products: Products, optimizer: Optimizer, *, early_epsilon: bool = False, exchange: Exchange = LOCAL
+) -> VirtualStep:
     """Return δ_i = the whole step of the running optimiser for row i alone, its state as it stands.
 
     Parameters
@@ -173,6 +204,8 @@ def optimizer_step(products: Products, optimizer: Optimizer, *, early_epsilon: b
     early_epsilon : bool, default=False
         Adam only: add eps to √v before the bias correction, as torch did until version 1.2 and as the code
         of Hu et al. 2019 does. Today's torch divides √v by the correction first.
+    exchange : Exchange
+        Sums over the processes that share the batch; one process by default.
 
     Raises
     ------
@@ -181,9 +214,9 @@ def optimizer_step(products: Products, optimizer: Optimizer, *, early_epsilon: b
     """
     groups = _groups(products, optimizer)
     if type(optimizer) is SGD:
-        return _sgd_with_state(products, optimizer, groups)
+        return _sgd_with_state(products, optimizer, groups, exchange)
     if type(optimizer) in (Adam, AdamW) and not any(g["amsgrad"] for g in groups):
-        return _adam_with_state(products, optimizer, groups, early_epsilon)
+        return _adam_with_state(products, optimizer, groups, early_epsilon, exchange)
     raise ValueError(
         f"virtual_step='optimizer' knows SGD, Adam and AdamW (without amsgrad), not {type(optimizer).__name__}: "
         "set virtual_step='sgd' or another optimizer."
@@ -201,7 +234,9 @@ def _groups(products: Products, optimizer: Optimizer) -> list[dict[str, Any]]:
     return [group_of[id(p)] for p in products.model.parameters]
 
 
-def _sgd_with_state(products: Products, optimizer: Optimizer, groups: list[dict[str, Any]]) -> AffineStep:
+def _sgd_with_state(
+    products: Products, optimizer: Optimizer, groups: list[dict[str, Any]], exchange: Exchange
+) -> AffineStep:
     rates, offsets = [], []
     for p, group in zip(products.model.parameters, groups, strict=True):
         lr, momentum, decay = float(group["lr"]), group["momentum"], group["weight_decay"] * p.detach()
@@ -218,11 +253,15 @@ def _sgd_with_state(products: Products, optimizer: Optimizer, groups: list[dict[
         sign = -1.0 if group["maximize"] else 1.0
         rates.append(lr * rate * sign)
         offsets.append(lr * offset)
-    return AffineStep(products, rates, offsets)
+    return AffineStep(products, rates, offsets, exchange=exchange)
 
 
 def _adam_with_state(
-    products: Products, optimizer: Optimizer, groups: list[dict[str, Any]], early_epsilon: bool
+    products: Products,
+    optimizer: Optimizer,
+    groups: list[dict[str, Any]],
+    early_epsilon: bool,
+    exchange: Exchange,
 ) -> RowByRowStep:
     parameters = products.model.parameters
     always_decoupled = isinstance(optimizer, AdamW)
@@ -249,4 +288,5 @@ def _adam_with_state(
     def steps(gradient: list[Tensor]) -> list[Tensor]:
         return [one(p, g, d) for p, g, d in zip(parameters, groups, gradient, strict=True)]
 
-    return RowByRowStep(products, steps)
+    own = products.share if isinstance(products, SharedProducts) else products
+    return RowByRowStep(own, steps, exchange=exchange)

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.utils._param_validation import Interval
 
+from skreweight._training.processes import refuse_to_nest
 from skreweight.model_selection._backend import Call, CollectingBackend
 from skreweight.model_selection._run import run
 
@@ -37,6 +38,7 @@ class PackedSearch:
         -------
         self
         """
+        refuse_to_nest(type(self).__name__, self.estimator)  # type: ignore[attr-defined]
         backend, before = CollectingBackend(self._answer), dict(vars(self))
         try:
             super().fit(X, y, **params)  # type: ignore[misc]

@@ -63,6 +63,8 @@ class ABSGD(Weighting):
     ABSGD(lam=0.5)
     """
 
+    works_on_shares = True
+
     lam: float = number(1.0)
     gamma: float = number(0.9, above=0, at_most=1)
     alpha: float = number(1.0, above=0)

@@ -101,6 +101,10 @@ class Weighting(BaseEstimator):
         Whether `finish` works with the layer that makes the logits, or the method trains it.
     trains_correction : bool
         Whether what its stage trains is the correction, and the network stays as it is.
+    works_on_shares : bool
+        Whether `weigh` and `after_step` are right where the step has one process's share of the batch: figures of the
+        whole batch come from ``step.sum``, ``step.max``, ``step.log_sum_exp``, ``step.size``. Otherwise each process
+        is given all rows of the batch, which serves methods without products and stored weights; others are refused.
     state_ : dict of str to torch.Tensor
         Made by `start`; all that training needs to go on where it stopped.
     """
@@ -110,6 +114,7 @@ class Weighting(BaseEstimator):
     changes_weights: ClassVar[bool] = True
     needs_classifier: ClassVar[bool] = False
     trains_correction: ClassVar[bool] = False
+    works_on_shares: ClassVar[bool] = False
 
     state_: dict[str, Tensor]
 

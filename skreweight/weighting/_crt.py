@@ -39,6 +39,7 @@ class ClassifierRetraining(Decoupled):
     ClassifierRetraining(new_classifier=False)
     """
 
+    works_on_shares = True
     needs_classifier = True
 
     new_classifier: bool = flag(True)

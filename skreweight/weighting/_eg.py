@@ -58,6 +58,8 @@ class EG(Weighting):
     0.1
     """
 
+    works_on_shares = True
+
     eta: float = number(-0.1)
     keep_batch_mass: bool = flag(True)
     update: str = choice("before", "after")
@@ -79,7 +81,7 @@ class EG(Weighting):
         new = old / self.decay - self.eta * step.losses
         if self.keep_batch_mass:
             new = new + step.log_sum_exp(old) - step.log_sum_exp(new)
-        finite = step.losses.isfinite().all(-1, keepdim=True)
+        finite = step.gathered(step.losses).isfinite().all(-1, keepdim=True)
         self.store(step.rows, where(finite, new, old))
         used = new if self.update == "before" else old
         return step.counted((used - step.log_sum_exp(used)).exp())

@@ -64,6 +64,7 @@ class Hu(Weighting):
     """
 
     needs_validation = needs_products = True
+    works_on_shares = True
 
     initial_weight: float = number(0.0, at_least=0)
     decay: float = number(10.0, above=0)

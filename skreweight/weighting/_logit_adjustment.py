@@ -42,6 +42,7 @@ class LogitAdjustment(PostHoc):
     LogitAdjustment(tau=0.5)
     """
 
+    works_on_shares = True
     tau: float | None = number(1.0, at_least=0, or_none=True)
 
     def finish(self, trained: Trained) -> None:

@@ -58,6 +58,7 @@ class LearnableWeightScaling(Decoupled):
     LearnableWeightScaling(lr=0.1)
     """
 
+    works_on_shares = True
     trains_correction = True
 
     lr: float | None = number(None, above=0)
@@ -85,7 +86,9 @@ class LearnableWeightScaling(Decoupled):
         assert step.outputs is not None and step.loss is not None
         s, v, z = self.state_["logit_scale"], self.state_["velocity"], step.outputs
         signal = step.loss.output_gradient(self.corrected(z), step.targets)  # ∂f_i/∂z', (*M, B, C)
-        slope = (step.uniform().unsqueeze(-1) * signal * z).sum(-2)  # ∂(Σ_i w_i f_i)/∂s, (*M, C)
+        slope = step.exchange.sum(
+            (step.uniform().unsqueeze(-1) * signal * z).sum(-2)
+        )  # ∂(Σ_i w_i f_i)/∂s, (*M, C)
         lr = step.optimizer.param_groups[0]["lr"] if self.lr is None else self.lr
         moved = self.momentum * v + slope + self.weight_decay * s
         finite = moved.isfinite().all(-1, keepdim=True)

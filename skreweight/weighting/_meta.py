@@ -64,6 +64,7 @@ class Meta(Weighting):
     """
 
     needs_validation = needs_products = True
+    works_on_shares = True
 
     beta: float = number(0.9999, at_least=0, below=1)
     conditional_step: float = number(1.0, at_least=0)

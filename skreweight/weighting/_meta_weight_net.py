@@ -77,6 +77,7 @@ class MetaWeightNet(Weighting):
     """
 
     needs_validation = needs_products = True
+    works_on_shares = True
 
     n_hidden: int = count(100, at_least=1)
     net_optimizer: str = choice("adam", "sgd")
@@ -109,13 +110,14 @@ class MetaWeightNet(Weighting):
 
     def weigh(self, step: Step) -> Tensor:
         """Return the weights after a step of V on the validation loss."""
-        scale = step.class_weights()
-        losses = step.losses if scale is None else step.losses / scale
-        gradient = self._gradient(losses, scale, step)
+        whole = step.whole()  # V has few parameters: every process takes all rows through it
+        scale = whole.class_weights()
+        losses = whole.losses if scale is None else whole.losses / scale
+        gradient = self._gradient(losses, scale, whole, step)
         finite = gradient.isfinite().all(-1, keepdim=True) & losses.isfinite().all(-1, keepdim=True)
         for name, value in self._stepped(gradient).items():
             where(finite, value, self.state_[name], out=self.state_[name])
-        return self._weights(self.state_["net"], losses, step)
+        return step.own(self._weights(self.state_["net"], losses, whole))
 
     def _weights(self, net: Tensor, losses: Tensor, step: Step) -> Tensor:
         """w(Θ) of a batch, (*M, B), for Θ of shape (*M, 3·n_hidden + 1)."""
@@ -128,19 +130,19 @@ class MetaWeightNet(Weighting):
         return step.counted((log_v - step.log_sum_exp(log_v)).exp())
 
     @torch.enable_grad()
-    def _gradient(self, losses: Tensor, scale: Tensor | None, step: Step) -> Tensor:
+    def _gradient(self, losses: Tensor, scale: Tensor | None, whole: Step, step: Step) -> Tensor:
         """∂L_val(θ̂(Θ))/∂Θ; what multiplies the ∇(c_i f_i) of the products are the moves."""
         net = self.state_["net"].detach().requires_grad_()
         if self.through_loss:
             losses = losses.detach().requires_grad_()
             weighed = losses if scale is None else scale * losses
-            total = (self._weights(net, losses, step) * weighed).sum()
+            total = (self._weights(net, losses, whole) * weighed).sum()
             (moves,) = torch.autograd.grad(total, losses, create_graph=True)
             if scale is not None:  # ∂/∂f_i = c_i ∂/∂(c_i f_i)
                 moves = moves / scale
         else:
-            moves = self._weights(net, losses, step)
-        slope = descent_slope(step, moves.detach(), self.virtual_lr)
+            moves = self._weights(net, losses, whole)
+        slope = step.gathered(descent_slope(step, step.own(moves.detach()), self.virtual_lr))
         (gradient,) = torch.autograd.grad((slope * moves).sum(), net)
         if not self.normalize:
             return gradient

@@ -23,6 +23,7 @@ class NoWeighting(Weighting):
     """
 
     changes_weights = False
+    works_on_shares = True
 
     def weigh(self, step: Step) -> Tensor:
         """Return 1/B for every row."""

@@ -118,6 +118,7 @@ class Ours(Hu):
                 share=share if self.backtrack else None,
                 halted=step.halted,
                 known=validation_now,
+                exchange=step.exchange,
             )
             share.copy_(moved.share)
             if step.diagnostics is not None:

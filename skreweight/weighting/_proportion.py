@@ -33,6 +33,8 @@ class Proportion(Weighting):
     'inverse-sqrt'
     """
 
+    works_on_shares = True
+
     scheme: str = choice("inverse", "inverse-sqrt", "effective-number")
     beta: float = number(0.9999, at_least=0, below=1)
 

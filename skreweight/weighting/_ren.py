@@ -40,6 +40,7 @@ class Ren(Weighting):
     """
 
     needs_validation = needs_products = True
+    works_on_shares = True
 
     virtual_step: str = choice("sgd", "optimizer", "optimizer-early-epsilon")
     lp_norm: float = number(2, at_least=1)
@@ -53,4 +54,4 @@ class Ren(Weighting):
         w = -virtual.pull_back(slope)  # −∂L_val(θ̂)/∂w at w = 0
         w = torch.where(w.isfinite(), w, 0.0).clamp(min=0)
         # Only proportions matter, and with a small learning rate the sum itself may lie below the floor.
-        return sum_to_one(w / w.amax(-1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny), step)
+        return sum_to_one(w / step.max(w).clamp(min=torch.finfo(w.dtype).tiny), step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -106,7 +106,7 @@ class Step:
         """
         if self.multiplicity is not None:
             values = values + self.multiplicity.to(values.dtype).log()
-        return torch.logsumexp(values, -1, keepdim=True)
+        return self.exchange.log_sum_exp(torch.logsumexp(values, -1, keepdim=True))
 
     def exp_below_max(self, values: Tensor) -> Tensor:
         """Return exp(v_i − max v) over the batch, which cannot overflow.
@@ -115,7 +115,38 @@ class Step:
         ----------
         values : torch.Tensor of shape (*M, B)
         """
-        return (values - values.amax(-1, keepdim=True)).exp()
+        return (values - self.max(values)).exp()
+
+    def max(self, values: Tensor) -> Tensor:
+        """Return the largest of one figure a row over the batch, (*M, B) -> (*M, 1)."""
+        return self.exchange.max(values.amax(-1, keepdim=True))
+
+    def whole(self) -> Step:
+        """Return the same batch with the rows of all processes, without products and validation rows.
+
+        One process has them all: it gets this step itself. `own` cuts its share out of figures of all rows.
+        """
+        if not self.exchange.is_shared:
+            return self
+        counts = torch.ones_like(self.losses) if self.multiplicity is None else self.multiplicity
+        rows, targets, losses, counts = self.exchange.gathered(self.rows, self.targets, self.losses, counts)
+        alone = {
+            "products": None,
+            "validation": None,
+            "products_now": None,
+            "outputs": None,
+            "exchange": LOCAL,
+        }
+        known = None if self.multiplicity is None else counts
+        return replace(self, rows=rows, targets=targets, losses=losses, multiplicity=known, **alone)
+
+    def own(self, values: Tensor) -> Tensor:
+        """Return this process's share of figures of all rows of the batch."""
+        return self.exchange.own(values)
+
+    def gathered(self, values: Tensor) -> Tensor:
+        """Return figures of this process's share, of all rows of the batch."""
+        return self.exchange.gathered(values)[0]
 
     def virtual(self, kind: str) -> VirtualStep:
         """Return the steps δ_i that an optimiser would take for each row alone.
@@ -126,7 +157,7 @@ class Step:
             See `skreweight.core.virtual_step.virtual_step`.
         """
         assert self.products is not None
-        return virtual_step(kind, self.products, self.optimizer)
+        return virtual_step(kind, self.products, self.optimizer, self.exchange)
 
     def now(self) -> tuple[Products, tuple[Tensor, list[Tensor]]]:
         """Return the batch's products at the parameters as they are now in evaluation mode, and L_val and ∇L_val."""

@@ -51,6 +51,7 @@ class TauNormalization(PostHoc):
     """
 
     needs_validation = True
+    works_on_shares = True
     needs_classifier = True
 
     tau: float | None = number(None, at_least=0)

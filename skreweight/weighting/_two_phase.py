@@ -35,6 +35,7 @@ class TwoPhase(Weighting):
     """
 
     needs_validation = True
+    works_on_shares = True
 
     lp_norm: float = number(2, at_least=1)
     lp_coef: float = number(0.0, at_least=0)

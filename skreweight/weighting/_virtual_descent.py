@@ -21,5 +21,5 @@ def descent_slope(step: Step, weights: Tensor, lr: Tensor | float | None) -> Ten
     assert step.products is not None and step.validation is not None
     if lr is None:
         return weight_gradient(step.virtual("sgd"), weights, step.validation)
-    unit = AffineStep(step.products, [1.0] * len(step.products.model.parameters))
+    unit = AffineStep(step.products, [1.0] * len(step.products.model.parameters), exchange=step.exchange)
     return lr * weight_gradient(unit, lr * weights, step.validation)

@@ -97,8 +97,8 @@ def joined(distributed: Any, device: Any) -> Iterator[Exchange]:
         )
         if distributed is True and not known:
             raise ValueError(
-                "distributed=True needs processes: start the script with torchrun --nproc-per-node=2 script.py, or leave "
-                "distributed at 'auto'."
+                "distributed=True needs processes: start the script with torchrun --nproc-per-node=2 script.py, or "
+                "leave distributed at 'auto'."
             )
         yield LOCAL
         return

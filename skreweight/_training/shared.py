@@ -96,13 +96,13 @@ class _OnTheWhole(Weighting):
         self._whole.after_step(self._step)
 
 
-class _SharedFinder:
+class _SharedFinder(ProductsFinder):
     """Finds products of the share, in the same way in every process."""
 
     def __init__(self, finder: ProductsFinder, exchange: Exchange) -> None:
         self._finder, self._exchange = finder, exchange
         self._agreed = False
-        self.is_chain = finder.is_chain
+        self.model, self.is_chain = finder.model, finder.is_chain
 
     def __call__(self, x: Any, targets: Tensor, loss: ExampleLoss) -> Products:
         self._agree(x, targets, loss)

@@ -130,15 +130,18 @@ class Step:
             return self
         counts = torch.ones_like(self.losses) if self.multiplicity is None else self.multiplicity
         rows, targets, losses, counts = self.exchange.gathered(self.rows, self.targets, self.losses, counts)
-        alone = {
-            "products": None,
-            "validation": None,
-            "products_now": None,
-            "outputs": None,
-            "exchange": LOCAL,
-        }
-        known = None if self.multiplicity is None else counts
-        return replace(self, rows=rows, targets=targets, losses=losses, multiplicity=known, **alone)
+        return replace(
+            self,
+            rows=rows,
+            targets=targets,
+            losses=losses,
+            multiplicity=None if self.multiplicity is None else counts,
+            products=None,
+            validation=None,
+            products_now=None,
+            outputs=None,
+            exchange=LOCAL,
+        )
 
     def own(self, values: Tensor) -> Tensor:
         """Return this process's share of figures of all rows of the batch."""

@@ -159,7 +159,7 @@ class SharedValidationLoss(ValidationLoss):
         self._is_cut = m >= SHARED_FROM * n
         if self._is_cut:
             mine = torch.arange(self._exchange.rank, m, n, device=targets.device)
-            self._share = len(mine) / m
+            self._fraction = len(mine) / m
             self._drawn = take_rows(x, mine), targets[mine]
 
     def value(self, parameters: Parameters) -> Tensor:
@@ -168,12 +168,12 @@ class SharedValidationLoss(ValidationLoss):
             return super().value(parameters)
         with self._unpenalised():
             part = super().value(parameters)
-        return self.penalised(self._exchange.sum(self._share * part), parameters)
+        return self.penalised(self._exchange.sum(self._fraction * part), parameters)
 
     def value_and_gradient(self, parameters: Parameters) -> tuple[Tensor, list[Tensor]]:
         """Return L_val and ∇L_val at the parameters."""
-        if not self._is_cut or self.chain is not None:
-            return super().value_and_gradient(parameters)  # a chain comes by `of_rows`
+        if not self._is_cut:
+            return super().value_and_gradient(parameters)
         with self._unpenalised():
             part = super().value_and_gradient(parameters)
         return self._summed(*part, parameters)
@@ -189,8 +189,8 @@ class SharedValidationLoss(ValidationLoss):
     def _summed(
         self, mean: Tensor, gradient: list[Tensor], parameters: Parameters
     ) -> tuple[Tensor, list[Tensor]]:
-        value = self._exchange.sum(self._share * mean)
-        summed = list(self._exchange.gradients([self._share * g for g in gradient]))
+        value = self._exchange.sum(self._fraction * mean)
+        summed = list(self._exchange.gradients([self._fraction * g for g in gradient]))
         return self.penalised(value, parameters), self.penalised_gradient(summed, parameters)
 
     def _unpenalised(self) -> Any:

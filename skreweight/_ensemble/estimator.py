@@ -30,7 +30,6 @@ from skreweight._net.criterion import class_weight_vector
 from skreweight._rows.carve import check_given_codes, shown
 from skreweight._rows.check import encode, labels_of
 from skreweight._rows.prepare import sorted_classes
-from skreweight._training.processes import refuse_to_nest
 
 
 class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
@@ -203,7 +202,6 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
             For parameters or data that cannot be used.
         """
         self._validate_params()
-        refuse_to_nest(type(self).__name__, self.estimator)
         encoding = Encoding(self.encoder, scaled=self.estimator is None)
         checked = encoding.check(X, self, reset=True)
         labels = labels_of(X, y)

@@ -7,12 +7,17 @@ from typing import Any, Self
 from sklearn.base import BaseEstimator
 
 from skreweight._classifier import ReweightedClassifier
+from skreweight._training.processes import refuse_to_nest
 
 
 class ParametersOfEstimators(BaseEstimator):
     """scikit-learn's parameters, where ``estimator`` may be a list: ``estimator__0__lr``."""
 
     estimator: Any
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        refuse_to_nest(type(self).__name__, self.estimator)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with ``deep`` those of each estimator of a list too (``estimator__0__lr``).

@@ -1,7 +1,7 @@
 """``python -m benchmarks.paper_tables TABLE --seeds 5 --data DIR --out DIR [--grid quick|paper] [--jobs N]``.
 
 ``python -m benchmarks.paper_tables tables`` is the ensemble beside its rivals on whole tables (`benchmarks.tables`);
-``grids`` is the paper's whole grid in packs (`benchmarks.paper_grids`);
+``ablations`` are two of Qi et al.; ``grids`` is the paper's whole grid in packs (`benchmarks.paper_grids`);
 ``noise``, ``shift``, ``groups`` and ``mislabelled`` ask where learned weights win (`benchmarks.trusted`).
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.paper_grids.cli import main as paper_grids
+from benchmarks.paper_tables.ablations import main as ablations
 from benchmarks.paper_tables.report import write_report
 from benchmarks.paper_tables.runner import planned, run
 from benchmarks.paper_tables.tables import TABLES
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == ["tables"]:
         return whole_tables(arguments[1:])
+    if arguments[:1] == ["ablations"]:
+        return ablations(arguments[1:])
     if arguments[:1] == ["grids"]:
         return paper_grids(arguments[1:])
     if arguments[:1] and arguments[0] in SCENARIOS:

@@ -30,21 +30,31 @@ def main(arguments: Sequence[str]) -> Path:
     conditions = options.conditions or list(scenario.conditions)
     if strange := [c for c in conditions if c not in scenario.conditions]:
         raise SystemExit(f"Unknown condition {strange[0]!r}; there are: {', '.join(scenario.conditions)}.")
-    units = [(name, method, n) for name in options.sets for n in options.sizes for method in options.methods]
     path = options.out / f"{scenario.file}.csv"
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.as_it_stands:
+        rows = finished(path)
+        rows = rows[rows["condition"].isin(conditions)]
+    else:
+        rows = _run(options, scenario, conditions, path)
+    report = write_report(scenario, rows, options.out / f"{options.scenario}.md", command(arguments))
+    print(report.read_text(encoding="utf-8"))
+    return report
+
+
+def _run(options: argparse.Namespace, scenario: Scenario, conditions: list[str], path: Path) -> pd.DataFrame:
+    """Run what the file does not have yet; return what was asked for."""
+    seeds = range(options.seeds)
+    units = [(name, method, n) for name in options.sets for n in options.sizes for method in options.methods]
     for unit in tqdm(units, desc=options.scenario):
-        cells = [(*unit, condition, seed) for condition in conditions for seed in range(options.seeds)]
+        cells = [(*unit, condition, seed) for condition in conditions for seed in seeds]
         done = set(finished(path)[KEY].itertuples(index=False, name=None))
         if missing := [cell for cell in cells if cell not in done]:
             append(path, run_together(scenario, missing, options.data))
     wanted = pd.DataFrame(
-        [(*u, c, s) for u in units for c in conditions for s in range(options.seeds)], columns=KEY
+        [(*unit, c, seed) for unit in units for c in conditions for seed in seeds], columns=KEY
     )
-    rows = finished(path).merge(wanted, on=KEY)
-    report = write_report(scenario, rows, options.out / f"{options.scenario}.md", command(arguments))
-    print(report.read_text(encoding="utf-8"))
-    return report
+    return finished(path).merge(wanted, on=KEY)
 
 
 def command(arguments: Sequence[str]) -> str:
@@ -70,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         "--sizes", nargs="+", type=int, choices=SIZES, default=list(SIZES), help="validation rows a class"
     )
     parser.add_argument("--conditions", nargs="+", help="only these")
+    parser.add_argument(
+        "--as-it-stands", action="store_true", help="the page of all runs that lie in --out; nothing is run"
+    )
     return parser
 
 

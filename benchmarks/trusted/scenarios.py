@@ -55,7 +55,8 @@ SCENARIOS = {
         {**_RANKING, **_OWN},
         'Validation and test rows have true labels. "missed": so many of the rare training rows are labelled common; '
         '"false": so many common rows, counted in rare ones, are labelled rare; "symmetric": every label is wrong with '
-        "that probability.",
+        'that probability. Boosted trees, the ensemble and "+ v" train on the validation rows as well, so that a '
+        "threshold tuned on these is not theirs to be judged by: look at the ranking, or their own decision.",
         "noise",
     ),
     "shift": Scenario(

@@ -198,6 +198,16 @@ def test_mislabelled_reads_the_runs_of_noise(monkeypatch: pytest.MonkeyPatch, tm
     assert "Mislabelled rows, ranked" in text and "What guessing has" in text
 
 
+def test_the_page_as_it_stands_runs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys) -> None:
+    monkeypatch.setitem(METHODS, "boosted trees", on_all_rows(lambda seed: LogisticRegression()))
+    arguments = ["noise", "--out", str(tmp_path), "--seeds", "2"]
+    some = ["--sets", "us_crime", "--sizes", "5", "--conditions", "clean", "--methods", "boosted trees"]
+    first = main([*arguments, *some]).read_text()
+    monkeypatch.setattr(runner, "run_together", lambda *args: pytest.fail("run"))
+    again = main([*arguments, "--as-it-stands"]).read_text()
+    assert "2 fits on us_crime" in first and first.split("## ", 1)[1] == again.split("## ", 1)[1]
+
+
 def test_an_unknown_condition_is_named(tmp_path) -> None:
     with pytest.raises(SystemExit, match="Unknown condition 'dirty'"):
         main(["noise", "--out", str(tmp_path), "--conditions", "dirty"])

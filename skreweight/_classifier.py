@@ -346,7 +346,7 @@ class ReweightedClassifier(SkorchClassifier):
         if "progress_" not in self.__dict__:
             self.progress_ = self._new_state()
         self.progress_.start_over()
-        with self.progress_.generators(torch.device(self.device)):
+        with self.progress_.drawing(torch.device(self.device)):
             return super().initialize_module()
 
     def _make(self, component: ObjectComponent) -> None:

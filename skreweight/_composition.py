@@ -299,7 +299,7 @@ def _check_finite(net: SkorchClassifier, rows: Rows) -> None:
         losses = net.history[-1].get("valid_loss", 0.0) if best.loss is None else best.loss
         finite &= bool(torch.as_tensor(losses).isfinite().all())
     elif finite and (x := rows.some(PREDICTION_ROWS)) is not None:
-        with torch.no_grad():
+        with torch.no_grad(), net.progress_.drawing(rows.device):
             outputs = net.infer(x)
         bad = not_finite(outputs[0] if isinstance(outputs, tuple | list) else outputs)
         finite = bool(bad.double().mean() <= (0 if net.on_nonfinite == "raise" else 0.5))

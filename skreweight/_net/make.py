@@ -35,6 +35,8 @@ def made_module(module: Any, kwargs: dict[str, Any], sizes: Mapping[str, int]) -
     if isinstance(given, nn.Module) and not kwargs:
         return copy.deepcopy(given)
     make: Any = type(given) if isinstance(given, nn.Module) else given
+    if not callable(make):
+        raise ValueError(f"module must be a torch.nn.Module, its class or None, got {given!r}.")
     check_arguments("module", make, kwargs)
     missing = [name for name in ("n_features", "n_classes") if name not in {**sizes, **kwargs}]
     if module is None and missing:

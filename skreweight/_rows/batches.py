@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from skreweight._rows.shares import Shares, Sharing
+from skreweight.core.random_state import own_generator
 from skreweight.core.rows import take_rows
 
 
@@ -52,7 +53,7 @@ class TensorBatches:
     dtype : torch.dtype or None, default=None
         What each batch is cast to where X is of another floating dtype and too large to be cast whole.
     generators : sequence of K torch.Generator or None, default=None
-        What each member draws its orders from; None: torch's global generator.
+        What each member draws its orders from; None: the fit's own.
     draw : callable () -> torch.Tensor of shape (n,) or (*M, n), or None, default=None
         Draws the positions among the training rows of an epoch, in place of `shuffle`.
     sharing : Sharing or None, default=None
@@ -146,9 +147,14 @@ class TensorBatches:
         if not self.shuffle:
             return torch.arange(self.n_rows, device=self.device)
         if not self.shape:
-            return torch.randperm(self.n_rows, device=self.device)
+            return torch.randperm(
+                self.n_rows, device=self.device, generator=own_generator(self.targets.device)
+            )
         if self.generators is None:
-            orders = [torch.randperm(self.n_rows, device=self.device) for _ in range(*self.shape)]
+            own = own_generator(self.targets.device)
+            orders = [
+                torch.randperm(self.n_rows, device=self.device, generator=own) for _ in range(*self.shape)
+            ]
         else:
             orders = [
                 torch.randperm(self.n_rows, generator=g, device=g.device).to(self.device)

@@ -124,7 +124,7 @@ class Rows:
         loader : callable or None, default=None
             The user's own loader, for training rows; None cuts batches from tensors.
         generators : sequence of K torch.Generator or None, default=None
-            What each member draws its orders from; None: torch's global generator.
+            What each member draws its orders from; None: the fit's own.
         shares : torch.Tensor of shape (*M, C) or None, default=None
             The share of each class among the training rows that are drawn, sample weights included (see
             `skreweight._rows.samplers.Sampler`); None: each training row comes once an epoch.

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skreweight.core.random_state import own_generator
+
 #: β of the effective number of rows (Cui et al. 2019), as LDAM's resampling has it.
 BETA = 0.9999
 #: q of p_c ∝ n_c^q.
@@ -69,7 +71,7 @@ class Sampler:
     multiplicity : torch.Tensor of shape (n,) or (*M, n), or None
         Sample weights of the training rows.
     generators : sequence of K torch.Generator or None
-        What each member draws from; None: torch's global generator.
+        What each member draws from; None: the fit's own.
     """
 
     codes: Tensor
@@ -112,6 +114,6 @@ class Sampler:
             return order, offset, torch.randperm(n, generator=generator, device=where)
 
         if self.generators is None:
-            return drawn(None)
+            return drawn(own_generator(device))
         orders, offsets, places = zip(*[drawn(g) for g in self.generators], strict=True)
         return tuple(torch.stack(part).to(device) for part in (orders, offsets, places))  # type: ignore[return-value]

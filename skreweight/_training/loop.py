@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from skreweight._training.stage import Stage
 from skreweight._training.state import TrainingState
 from skreweight._training.step import Outcome
 from skreweight.core.exchange import LOCAL, Exchange
+from skreweight.core.random_state import drawing
 
 
 class Listener(Protocol):
@@ -101,6 +103,8 @@ class Epoch:
         Sums over the processes that share a batch; one process by default.
     merge : callable () or None
         Brings together what each process has written for rows of its own.
+    draws_apart : bool
+        Whether nothing in a step draws from torch's global generators: steps need not wait for other threads.
     """
 
     stage: Stage
@@ -118,6 +122,7 @@ class Epoch:
     done_before: float = 0.0
     exchange: Exchange = LOCAL
     merge: Callable[[], None] | None = None
+    draws_apart: bool = False
 
     def share_done(self, n_batches: int) -> float:
         """Return the share of the stage that is done in the middle of the step after so many of the epoch's."""
@@ -153,14 +158,16 @@ class Loop:
         state, listener = self._state, self._listener
         last = state.epochs_done + n_epochs
         while state.epochs_done < last:
-            stage, begins = self._present_stage()
-            if begins:
-                listener.stage_begins(stage)
-            listener.epoch_begins(stage)
-            epoch = self._next_epoch()
+            with drawing():  # callbacks, a layer that is made anew
+                stage, begins = self._present_stage()
+                if begins:
+                    listener.stage_begins(stage)
+                listener.epoch_begins(stage)
+                epoch = self._next_epoch()
             self._run_epoch(epoch)
             state.epochs_done += 1
-            stops = listener.epoch_ends()
+            with drawing():
+                stops = listener.epoch_ends()
             state.stopped = stops and epoch.is_last
             if stops and not epoch.is_last:
                 state.epochs_done = epoch.stage_ends
@@ -169,28 +176,20 @@ class Loop:
                 return
 
     def _run_epoch(self, epoch: Epoch) -> None:
-        listener, step, weights = self._listener, epoch.step, epoch.weights
-        tells = listener.wants_batches
-        judge = epoch.judge if epoch.stage.keep_best == "step" else None
         total = torch.zeros(1, device=epoch.device)
         n_batches = n_rows = 0
-        for batch in epoch.batches:
-            if tells:
-                listener.batch_begins(batch)
-            if epoch.set_learning_rate is not None:
-                epoch.set_learning_rate(epoch.share_done(n_batches))
-            outcome = step(batch)
-            size = epoch.exchange.size(batch.rows.shape[-1])
+        batches = iter(epoch.batches)
+        while True:
+            with nullcontext() if epoch.draws_apart else drawing():
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                outcome = self._step(epoch, batch, n_batches)
             n_batches += 1
             if outcome.taken:
+                size = epoch.exchange.size(batch.rows.shape[-1])
                 total = torch.add(total, outcome.loss, alpha=size)
                 n_rows += size
-            if weights is not None:
-                weights.scatter_(-1, batch.rows, (outcome.weights * size).to(weights.dtype))
-            if tells:
-                listener.batch_ends(batch, outcome)
-            if judge is not None:
-                epoch.keep_if_best(judge())
         if n_batches == 0:
             raise ValueError(
                 "The epoch had no batch: an empty batch_sampler, or drop_last=True with fewer training rows than "
@@ -198,7 +197,25 @@ class Loop:
             )
         if epoch.merge is not None:
             epoch.merge()
-        self._finish_epoch(epoch, total / max(1, n_rows), n_batches)
+        with drawing():
+            self._finish_epoch(epoch, total / max(1, n_rows), n_batches)
+
+    def _step(self, epoch: Epoch, batch: Batch, n_batches: int) -> Outcome:
+        """Take one step, and tell whoever listens."""
+        listener, weights = self._listener, epoch.weights
+        if listener.wants_batches:
+            listener.batch_begins(batch)
+        if epoch.set_learning_rate is not None:
+            epoch.set_learning_rate(epoch.share_done(n_batches))
+        outcome = epoch.step(batch)
+        if weights is not None:
+            size = epoch.exchange.size(batch.rows.shape[-1])
+            weights.scatter_(-1, batch.rows, (outcome.weights * size).to(weights.dtype))
+        if listener.wants_batches:
+            listener.batch_ends(batch, outcome)
+        if epoch.judge is not None and epoch.stage.keep_best == "step":
+            epoch.keep_if_best(epoch.judge())
+        return outcome
 
     def _finish_epoch(self, epoch: Epoch, mean_loss: Tensor, n_batches: int) -> None:
         """The one place where an epoch's figures come to the host."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from skreweight._rows.batches import Batch
+from skreweight._rows.check import is_dataset
 from skreweight._rows.place import Judged, Rows
 from skreweight._rows.samplers import class_shares
 from skreweight._training.diagnostics import Figure, summarised
@@ -197,6 +198,24 @@ class Run:
             done_before=(self.state.epochs_done - first) / max(1, stage.n_epochs),
             exchange=step.exchange,
             merge=None if self._processes is None else self._merge,
+            draws_apart=self._draws_apart(stage),
+        )
+
+    def _draws_apart(self, stage: Stage) -> bool:
+        """Whether nothing in a step draws from torch's global generators, as a part of the user's might."""
+        plan, listener = self._plan, self._listener
+        parts = (stage.weighting, plan.optimizer, *stage.loss.criteria)
+        known = all(type(part).__module__.startswith(("skreweight.", "torch.")) for part in parts)
+        asked = listener.wants_batches or listener.wants_validation or listener.wants_gradients
+        sampler = plan.batches.get("batch_sampler")
+        loops = plan.loader is not None or is_dataset(self.rows.x)
+        loops |= sampler is not None and not type(sampler).__module__.startswith("skreweight.")
+        takes_closure = isinstance(plan.optimizer, torch.optim.LBFGS)
+        return (
+            known
+            and self._network.products.is_chain
+            and plan.autocast is None
+            and not (asked or loops or takes_closure)
         )
 
     def _step(self, stage: Stage, noted: dict[str, list[Tensor]] | None) -> TrainingStep:

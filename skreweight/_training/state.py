@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skreweight._training.keep_best import BestParameters, write
 from skreweight.core.model import Model
-from skreweight.core.random_state import random_state_of, set_random_state
+from skreweight.core.random_state import Stream, drawing
 from skreweight.weighting import Weighting
 
 
@@ -25,7 +25,7 @@ class TrainingState:
         The object in stage 2, whose ``state_`` is saved and loaded with the rest.
     members : sequence of K int, default=()
         Seeds of K networks trained at once: each draws the orders of its rows from a generator of its own.
-        Empty for one network, which draws all from torch's global generators.
+        Empty for one network, which draws all from one stream.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class TrainingState:
     last : dict of str to torch.Tensor
         What training goes on with, where the best parameters took its place in the module; else empty.
     random_state : dict of str to torch.Tensor
-        States of the global generators from which training goes on.
+        States of the stream's generators, by device, from which training goes on.
     members_random_state : list of K torch.Tensor
         States of the members' generators; empty before training begins.
     schedules : dict of str to dict
@@ -64,7 +64,7 @@ class TrainingState:
         self.row_weights: Tensor | None = None
         self.stopped = False
         self.frozen: set[str] = set()
-        self._drawing_on: tuple[list[Tensor], list[torch.Generator]] | None = None
+        self._drawing_on: tuple[Stream, list[torch.Generator]] | None = None
 
     def start_over(self) -> None:
         """Begin at the first epoch again, for a new module; the random state goes on."""
@@ -101,35 +101,35 @@ class TrainingState:
 
     @contextmanager
     def generators(self, device: torch.device) -> Iterator[list[torch.Generator] | None]:
-        """Context in which torch's global generators are this state's; afterwards they are as they were.
+        """Context in which this thread draws from this state's own generators (`skreweight.core.random_state.Stream`).
 
         Inside of itself it does nothing. Yields the members' generators, or None for one network.
         """
         if self._drawing_on is not None:
             yield self._drawing_on[1] or None
             return
-        devices = [device] if device.type == "cuda" else []
         own = [torch.Generator(device).manual_seed(seed) for seed in self.members]
         for generator, state in zip(own, self.members_random_state, strict=False):
             generator.set_state(state)
-        with torch.random.fork_rng(devices):
-            if self.random_state:
-                set_random_state(self.random_state)
-            elif device.type == "cpu":
-                torch.default_generator.manual_seed(self.seed)  # no other device's: ten times faster
-            else:
-                torch.manual_seed(self.seed)
-            self._drawing_on = [torch.empty(0, device=device)], own
+        stream = Stream(device, self.random_state, self.seed)
+        with stream.present():
+            self._drawing_on = stream, own
             try:
                 yield own or None
             finally:
                 self._keep_generators()
                 self._drawing_on = None
 
+    @contextmanager
+    def drawing(self, device: torch.device) -> Iterator[None]:
+        """Context in which torch's global generators are this state's, and afterwards as they were."""
+        with self.generators(device), drawing():
+            yield
+
     def _keep_generators(self) -> None:
         if self._drawing_on is not None:
-            probe, own = self._drawing_on
-            self.random_state = random_state_of(probe)
+            stream, own = self._drawing_on
+            self.random_state = stream.states()
             self.members_random_state = [generator.get_state() for generator in own]
 
     def state_dict(self, schedules: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.members import Parameters, inner
 from skreweight.core.model import Model
-from skreweight.core.random_state import random_state_of, set_random_state
+from skreweight.core.random_state import alone, random_state_of, set_random_state
 
 
 class GraphProducts:
@@ -74,7 +74,8 @@ class GraphProducts:
         primals = {n: p.detach() for n, p in zip(names, self.model.parameters, strict=True)}
         tangents = {n: v.detach() for n, v in zip(names, direction, strict=True)}
         devices = sorted({p.device.index or 0 for p in self.model.parameters if p.is_cuda})
-        with torch.random.fork_rng(devices), sdpa_kernel(SDPBackend.MATH):
+        # Levels of forward-mode differentiation are counted once for all threads.
+        with alone(), torch.random.fork_rng(devices), sdpa_kernel(SDPBackend.MATH):
             set_random_state(self._random_state)
             return torch.func.jvp(losses_at, (primals,), (tangents,))[1]
 

@@ -12,6 +12,7 @@ from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.graph_products import GraphProducts, has_forward_mode
 from skreweight.core.members import Parameters
 from skreweight.core.model import Model
+from skreweight.core.random_state import drawing
 from skreweight.core.rows import take_rows
 from skreweight.core.signal_products import SignalRecorder, agrees
 from skreweight.core.validation_loss import ValidationLoss
@@ -103,7 +104,8 @@ class ProductsFinder:
             self._find(x, targets, loss)
         if self.recorder is not None:
             return self.recorder(x, targets, loss)
-        return GraphProducts(self.model, x, targets, loss, forward_mode=self._forward_mode)
+        with drawing():
+            return GraphProducts(self.model, x, targets, loss, forward_mode=self._forward_mode)
 
     def with_validation(
         self, x: Any, targets: Tensor, loss: ExampleLoss, validation: ValidationLoss
@@ -121,6 +123,10 @@ class ProductsFinder:
         return of_batch, validation.of_rows(of_validation, self.model.parameters)
 
     def _find(self, x: Any, targets: Tensor, loss: ExampleLoss) -> None:
+        with drawing():  # random directions
+            self._compare(x, targets, loss)
+
+    def _compare(self, x: Any, targets: Tensor, loss: ExampleLoss) -> None:
         self._found = True
         recorder = SignalRecorder(self.model)
         if not recorder.complete and self._trusting:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
+from skreweight._ensemble.rank_cosines import RankCosines
 from skreweight.modules import RobustScaling
 from skreweight.preprocessing import TableEncoder
 from skreweight.preprocessing._frames import frame_of
@@ -22,26 +23,22 @@ class Encoding:
     ----------
     encoder : "auto", transformer or None
         What the ensemble's parameter is. None: rows are numbers.
-    scaled : bool
-        Whether the columns are put in order (numbers first, binary ones last) and brought to one scale in any case,
-        as the recipe's network wants them.
+    for_recipe : bool
+        Whether the rows are for the recipe's network: in any case brought to one scale, and with the cosines of
+        each number's rank behind them.
 
     Attributes
     ----------
     steps : list of transformers
     scaling : RobustScaling or None
+    cosines : RankCosines or None
     """
 
-    def __init__(self, encoder: Any, scaled: bool) -> None:
-        self._own, self._scaled = encoder, scaled or encoder == "auto"
+    def __init__(self, encoder: Any, for_recipe: bool) -> None:
+        self._own, self._scaled = encoder, for_recipe or encoder == "auto"
         self.steps: list[Any] = []
         self.scaling: RobustScaling | None = None
-
-    @property
-    def n_numeric(self) -> int:
-        """How many columns, the first ones, have more than two values."""
-        n: int = self.steps[-1].n_numeric_
-        return n
+        self.cosines: RankCosines | None = RankCosines() if for_recipe else None
 
     def fit_transform(self, rows: Any, y: Any) -> Any:
         """Learn the encoding of checked rows and return them encoded."""
@@ -54,6 +51,8 @@ class Encoding:
         if not self._scaled:
             return rows
         self.scaling = RobustScaling(rows.shape[1]).double().fit(torch.from_numpy(rows))
+        if self.cosines is not None:
+            self.cosines.fit(self._numbers(rows))
         return self._to_one_scale(rows)
 
     def transform(self, rows: Any) -> Any:
@@ -75,4 +74,10 @@ class Encoding:
         """Scale in float64 (of large numbers that differ little float32 would leave nothing), then shorten."""
         assert self.scaling is not None
         scaled: NDArray[np.float32] = self.scaling(torch.from_numpy(rows)).float().numpy()
-        return scaled
+        if self.cosines is None:
+            return scaled
+        return np.concatenate([scaled, self.cosines(self._numbers(rows))], axis=1)
+
+    def _numbers(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the columns, the first ones, that have more than two values."""
+        return rows[:, : self.steps[-1].n_numeric_]

@@ -202,7 +202,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
             For parameters or data that cannot be used.
         """
         self._validate_params()
-        encoding = Encoding(self.encoder, scaled=self.estimator is None)
+        encoding = Encoding(self.encoder, for_recipe=self.estimator is None)
         checked = encoding.check(X, self, reset=True)
         labels = labels_of(X, y)
         check_consistent_length(checked, labels)
@@ -280,7 +280,6 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
                     rows,
                     members,
                     classes,
-                    n_numeric=encoding.n_numeric,
                     n_steps=self.n_steps,
                     device=self.device,
                     random_state=random_state,

@@ -46,13 +46,11 @@ def coslog4(share: float) -> float:
     return 0.5 * (1.0 - math.cos(2.0 * math.pi * math.log2(1.0 + 15.0 * share)))
 
 
-def network(n_numeric: int, n_rarest: float, seed: int, device: Any, n_looks: int) -> ReweightedClassifier:
+def network(n_rarest: float, seed: int, device: Any, n_looks: int) -> ReweightedClassifier:
     """Return a member, not fitted.
 
     Parameters
     ----------
-    n_numeric : int
-        Columns that are embedded.
     n_rarest : float
         (Weighted) number of rows of the rarest class.
     seed : int
@@ -62,8 +60,8 @@ def network(n_numeric: int, n_rarest: float, seed: int, device: Any, n_looks: in
     kept = min(1.0, FEW_RARE_ROWS / max(n_rarest, 1.0))
     return ReweightedClassifier(
         TableNet,
-        module__n_numeric=n_numeric,
-        module__clip=None,  # rows come scaled and clipped in float64
+        module__n_numeric=0,  # rows come with cosines that need no training,
+        module__clip=None,  # scaled and clipped in float64
         module__dropout=DROPOUT * kept,
         criterion__label_smoothing=LABEL_SMOOTHING * kept,
         weighting="none",

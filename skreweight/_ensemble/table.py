@@ -43,7 +43,6 @@ def train(
     splits: Sequence[Split],
     labels: NDArray[Any],
     *,
-    n_numeric: int,
     n_steps: int | None,
     device: Any,
     random_state: np.random.RandomState,
@@ -57,8 +56,6 @@ def train(
     table : Table
     splits : sequence of Split
     labels : ndarray of shape (C,)
-    n_numeric : int
-        Columns that are embedded.
     n_steps : int or None
         Steps of the optimiser; None: by the number of rows.
     device : str or torch.device
@@ -80,7 +77,7 @@ def train(
     n_rarest = np.bincount(table.codes, table.weights > 0, minlength=len(labels)).min()
     both = [(name, split) for name in recipe.KINDS for split in splits]
     seeds = random_state.randint(np.iinfo(np.int32).max, size=len(both)).tolist()
-    nets = [recipe.network(n_numeric, n_rarest, seed, device, -(-n_steps // n_batches)) for seed in seeds]
+    nets = [recipe.network(n_rarest, seed, device, -(-n_steps // n_batches)) for seed in seeds]
     for net, (_, split) in zip(nets, both, strict=True):
         _begin(net, table, labels, split)
     model = Model(*[net.module_ for net in nets], stacked=True)

@@ -390,7 +390,7 @@ def test_number_of_steps(n: int, steps: int) -> None:
 
 
 def test_regularisation_shrinks_with_many_rare_rows() -> None:
-    few, many = (recipe.network(3, n, 0, "cpu", 5).get_params() for n in (100, 1000))
+    few, many = (recipe.network(n, 0, "cpu", 5).get_params() for n in (100, 1000))
     assert few["module__dropout"] == 0.15 and few["criterion__label_smoothing"] == 0.1
     assert many["module__dropout"] == pytest.approx(0.15 / 4)
     assert many["criterion__label_smoothing"] == pytest.approx(0.1 / 4)

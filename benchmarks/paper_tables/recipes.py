@@ -15,7 +15,7 @@ from skreweight.modules import MLP, AllCNNC, APSNet, ResNet32, TextFCN
 
 @dataclass(frozen=True)
 class Recipe:
-    """Estimator settings of both stages; ``module`` None is the package's default network."""
+    """Estimator settings of both stages; with the network that they train."""
 
     module: Any
     stage_one: Mapping[str, Any]
@@ -45,7 +45,7 @@ def text() -> Recipe:
 
 def small_text() -> Recipe:
     """The package's default network with the optimiser of Liu et al., Table 3."""
-    return _one_optimiser(None, lr=1e-2, batch_size=50)
+    return _one_optimiser(MLP, lr=1e-2, batch_size=50)
 
 
 def wide_text() -> Recipe:
@@ -56,7 +56,7 @@ def wide_text() -> Recipe:
 
 def tabular() -> Recipe:
     """The package's defaults."""
-    return _one_optimiser(None, lr=1e-2, batch_size=128)
+    return _one_optimiser(MLP, lr=1e-2, batch_size=128)
 
 
 def apples(grid: str) -> Recipe:

@@ -10,7 +10,7 @@ from imblearn.metrics import geometric_mean_score
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.metrics import average_precision_score, f1_score, log_loss
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold, TunedThresholdClassifierCV, cross_val_predict
 
 from skreweight import ReweightedEnsembleClassifier
 from skreweight._ensemble.decision import OutOfFold, offsets_for
@@ -42,14 +42,16 @@ def evaluate(
     classifier.fit(X, y)
     seconds = time.process_time() - start
     proba = np.asarray(classifier.predict_proba(X_test), dtype=np.float64)
-    own = _figures(y_test, classifier.predict(X_test), classifier.predict(X_test), proba)
+    own = figures_of(y_test, classifier.predict(X_test), classifier.predict(X_test), proba)
     own["seconds"] = seconds
     if isinstance(classifier, ReweightedEnsembleClassifier):
         out_of_fold, fair = classifier.oof_proba_, proba
     else:
         folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
+        # Its threshold moves no probability: those of what it tunes are its own, at a fifth of the fits.
+        untuned = classifier.estimator if isinstance(classifier, TunedThresholdClassifierCV) else classifier
         start = time.process_time()
-        out_of_fold = cross_val_predict(clone(classifier), X, y, cv=folds, method="predict_proba")
+        out_of_fold = cross_val_predict(clone(untuned), X, y, cv=folds, method="predict_proba")
         seconds += time.process_time() - start
         shares = np.bincount(y) / len(y)
         calibration = calibrated(out_of_fold, y, np.ones(len(y)), np.log(shares))
@@ -58,14 +60,15 @@ def evaluate(
     by_prior, by_f1 = (
         (log_of(fair) + offsets_for(rule, rows)).argmax(axis=1) for rule in ("prior", "f1_macro")
     )
-    decided = _figures(y_test, by_prior, by_f1, fair)
+    decided = figures_of(y_test, by_prior, by_f1, fair)
     decided["seconds"] = seconds
     return own | {f"fair_{name}": value for name, value in decided.items()}
 
 
-def _figures(
+def figures_of(
     y: NDArray[np.int64], for_g_mean: NDArray[np.int64], for_f1: NDArray[np.int64], proba: NDArray[np.float64]
 ) -> dict[str, float]:
+    """Return all figures but the seconds, G-mean and macro-F1 by predictions of their own."""
     return {
         "g_mean": float(geometric_mean_score(y, for_g_mean)),
         "macro_f1": float(f1_score(y, for_f1, average="macro")),

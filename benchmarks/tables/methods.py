@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import TunedThresholdClassifierCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from skreweight import ReweightedClassifier, ReweightedEnsembleClassifier
 from skreweight.preprocessing import TableEncoder
@@ -20,12 +20,12 @@ from skreweight.preprocessing import TableEncoder
 Method = Callable[[int], Any]
 
 
-def _scaled(classifier: Any, scaler: Any = None) -> Any:
-    return make_pipeline(TableEncoder(), StandardScaler() if scaler is None else scaler, classifier)
+def _encoded(classifier: Any) -> Any:
+    return make_pipeline(TableEncoder(), classifier)
 
 
-def _quantiles(classifier: Any) -> Any:
-    return _scaled(classifier, QuantileTransformer(n_quantiles=200, output_distribution="normal"))
+def _scaled(classifier: Any) -> Any:
+    return make_pipeline(TableEncoder(), StandardScaler(), classifier)
 
 
 def _tuned(classifier: Any) -> Any:
@@ -34,8 +34,8 @@ def _tuned(classifier: Any) -> Any:
 
 METHODS: dict[str, Method] = {
     "ensemble": lambda seed: ReweightedEnsembleClassifier(random_state=seed),
-    "network, ours": lambda seed: _quantiles(ReweightedClassifier(random_state=seed)),
-    "network, none": lambda seed: _quantiles(ReweightedClassifier(weighting="none", random_state=seed)),
+    "network": lambda seed: _encoded(ReweightedClassifier(random_state=seed)),
+    "network, ours": lambda seed: _encoded(ReweightedClassifier(weighting="ours", random_state=seed)),
     "boosted trees": lambda seed: HistGradientBoostingClassifier(random_state=seed),
     "boosted trees, balanced": lambda seed: HistGradientBoostingClassifier(
         class_weight="balanced", random_state=seed

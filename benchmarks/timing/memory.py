@@ -18,6 +18,7 @@ import psutil
 import torch
 
 from skreweight import ReweightedClassifier
+from skreweight.modules import MLP
 
 N_COLUMNS = 50
 BATCH_SIZE = 4096
@@ -140,6 +141,7 @@ def _fit(case: MemoryCase, x: Any, y: Any) -> ReweightedClassifier:
 
         validation_data = StratifiedShuffleSplit(1, test_size=1_000, random_state=0)
     return ReweightedClassifier(
+        MLP,
         weighting=case.weighting,
         validation_data=validation_data,
         warmup_epochs=0,

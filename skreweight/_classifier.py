@@ -36,8 +36,10 @@ class ReweightedClassifier(SkorchClassifier):
     module : torch.nn.Module class or instance, or None, default=None
         The network; its output (the first, if it returns a tuple) goes to the criterion. Arguments of a class
         are set as ``module__<name>``. Those called ``n_features`` and ``n_classes`` are filled in from the
-        data unless you set them. None builds `skreweight.modules.MLP`. An instance is copied, never changed.
-    weighting : str, class or object, default="ours"
+        data unless you set them. None builds a `skreweight.modules.MLP` whose first layer scales the columns. An
+        instance is copied, never changed. A network with a method ``fit_scaling`` and scales that nothing has fitted
+        yet, as these and `skreweight.modules.TableNet` are, learns them from the training rows.
+    weighting : str, class or object, default="proportion"
         ``"none"``, ``"proportion"``, ``"two-phase"``, ``"ren"``, ``"hu"``, ``"ours"``, ``"absgd"``, ``"term"``,
         ``"top-loss"``, ``"eg"``, ``"meta"``, ``"meta-weight-net"``, ``"crt"``, ``"lws"``, ``"tau-norm"`` or
         ``"logit-adjustment"``, or a `skreweight.weighting.Weighting`. Its parameters are set as
@@ -54,7 +56,7 @@ class ReweightedClassifier(SkorchClassifier):
         Epochs of stage 2.
     batch_size : int, default=128
         −1 puts all rows into one batch.
-    lr : float, default=1e-2
+    lr : float, default=3e-3
         Learning rate.
     optimizer : torch.optim class, default=torch.optim.Adam
         Arguments as ``optimizer__<name>``. The fused implementation is used where torch has one.
@@ -166,12 +168,12 @@ class ReweightedClassifier(SkorchClassifier):
         self,
         module: Any = None,
         *,
-        weighting: str | type[Weighting] | Weighting = "ours",
+        weighting: str | type[Weighting] | Weighting = "proportion",
         validation_data: Any = None,
         warmup_epochs: int = 15,
         max_epochs: int = 10,
         batch_size: int = 128,
-        lr: float = 1e-2,
+        lr: float = 3e-3,
         optimizer: Any = torch.optim.Adam,
         criterion: Any = nn.CrossEntropyLoss,
         class_weight: Any = None,

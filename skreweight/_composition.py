@@ -27,6 +27,7 @@ from skreweight._net.outputs import FirstOutputs
 from skreweight._net.predict import logits_of, not_finite
 from skreweight._net.predicting import PREDICTION_ROWS, rows_at_once
 from skreweight._net.resuming import go_on_from
+from skreweight._net.scaling import fit_scaling
 from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
 from skreweight._rows.check import is_dataset
 from skreweight._rows.fingerprint import of_rows, of_value
@@ -132,6 +133,7 @@ def begun(
     if not goes_on:
         net._initialize_components()
         check_together(net)
+    fit_scaling(net.module_, given)
     if isinstance(exchange, Processes):
         check_shared(net, given, exchange)
     return given

@@ -109,7 +109,7 @@ def images():
 
 def make(name, **changed):
     options = {
-        "warmup_epochs": 1, "max_epochs": 2, "batch_size": 32, "random_state": 0, "device": "cpu",
+        "warmup_epochs": 1, "max_epochs": 2, "batch_size": 32, "random_state": 0, "device": "cpu", "lr": 1e-2,
         "validation_data": 3 if WEIGHTINGS[name].needs_validation else None,
     } | changed  # fmt: skip
     if options.get("module") is None:

@@ -43,6 +43,7 @@ def classifier(weighting, **parameters):
         "batch_size": 40,
         "validation_data": 4,
         "random_state": 3,
+        "lr": 1e-2,
     }
     return ReweightedClassifier(weighting=weighting, **{**defaults, **parameters})
 

@@ -30,7 +30,7 @@ EXPECTED_FAILURES = {
     ),
 }
 
-SMALL = {"module__hidden": (16,), "batch_size": 32, "warmup_epochs": 5, "max_epochs": 2}
+SMALL = {"module__hidden": (16,), "batch_size": 32, "warmup_epochs": 5, "max_epochs": 2, "lr": 1e-2}
 
 # A new last layer takes some epochs.
 LONGER = {"crt": {"max_epochs": 10}}
@@ -121,8 +121,8 @@ def test_html_representation(data: tuple[np.ndarray, np.ndarray], is_fitted: boo
     not hasattr(ReweightedClassifier, "_get_params_html"), reason="a table since scikit-learn 1.7"
 )
 def test_html_table_marks_only_what_the_user_set() -> None:
-    table = ReweightedClassifier(max_epochs=3, weighting__decay=2.0)._get_params_html(deep=False)
-    assert set(table.non_default) == {"max_epochs", "weighting__decay"}
+    table = ReweightedClassifier(max_epochs=3, weighting__beta=0.9)._get_params_html(deep=False)
+    assert set(table.non_default) == {"max_epochs", "weighting__beta"}
 
 
 def test_parameters_stand_in_the_signature() -> None:
@@ -155,7 +155,7 @@ def test_weighting_parameters_through_get_set_and_clone(weighting: Any) -> None:
 def test_set_params_returns_self_and_reaches_the_module(data: tuple[np.ndarray, np.ndarray]) -> None:
     clf = ReweightedClassifier(**SMALL)
     assert clf.set_params(module__hidden=(4,), warmup_epochs=1, max_epochs=1) is clf
-    assert clf.fit(*data).module_.layers[0].out_features == 4
+    assert clf.fit(*data).module_.layers[1].out_features == 4
 
 
 def test_columns_are_learned_from_a_frame(data: tuple[np.ndarray, np.ndarray]) -> None:

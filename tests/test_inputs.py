@@ -25,7 +25,7 @@ NAMES = list(WEIGHTINGS)
 
 
 def classifier(weighting: str = "none", **params: Any) -> ReweightedClassifier:
-    defaults = {"warmup_epochs": 1, "max_epochs": 1, "random_state": 0, "batch_size": 16}
+    defaults = {"warmup_epochs": 1, "max_epochs": 1, "random_state": 0, "batch_size": 16, "lr": 1e-2}
     if "module" not in params:
         defaults["module__hidden"] = (6,)
     return ReweightedClassifier(weighting=weighting, **{**defaults, **params})

@@ -40,6 +40,7 @@ def classifier(weighting="hu", **parameters):
         "batch_size": 32,
         "validation_data": 4,
         "random_state": 3,
+        "lr": 1e-2,
     }
     return ReweightedClassifier(weighting=weighting, **{**defaults, **parameters})
 

@@ -31,6 +31,7 @@ def classifier(module: Any = None, **parameters: Any) -> ReweightedClassifier:
         "batch_size": 40,
         "validation_data": 5,
         "random_state": 3,
+        "lr": 1e-2,
     }
     return ReweightedClassifier(module, **{**defaults, **parameters})
 

@@ -39,7 +39,9 @@ def rows(n_rows: int = 90, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def classifier(weighting: Any, **params: Any) -> ReweightedClassifier:
-    defaults = {"module": DoubleMLP, "warmup_epochs": 2, "max_epochs": 2, "random_state": 0, "batch_size": 16}
+    defaults = {
+        "module": DoubleMLP, "warmup_epochs": 2, "max_epochs": 2, "batch_size": 16, "lr": 1e-2, "random_state": 0,
+    }  # fmt: skip
     return ReweightedClassifier(weighting=weighting, **{**defaults, **params})
 
 

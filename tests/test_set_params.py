@@ -23,6 +23,7 @@ def classifier(**parameters: Any) -> ReweightedClassifier:
         "max_epochs": 1,
         "validation_data": 5,
         "random_state": 0,
+        "lr": 1e-2,
     }
     return ReweightedClassifier(
         **{**defaults, "callbacks": [("clip", GradientNormClipping(1.0))], **parameters}

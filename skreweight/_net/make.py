@@ -20,7 +20,8 @@ def made_module(module: Any, kwargs: dict[str, Any], sizes: Mapping[str, int]) -
     Parameters
     ----------
     module : class, instance or None
-        An instance is copied; with `kwargs`, its class is made anew. None stands for `skreweight.modules.MLP`.
+        An instance is copied; with `kwargs`, its class is made anew. None stands for a `skreweight.modules.MLP`
+        that scales its input.
     kwargs : dict
         The user's ``module__*``.
     sizes : mapping of str to int
@@ -34,6 +35,8 @@ def made_module(module: Any, kwargs: dict[str, Any], sizes: Mapping[str, int]) -
     given = MLP if module is None else module
     if isinstance(given, nn.Module) and not kwargs:
         return copy.deepcopy(given)
+    if module is None:
+        kwargs = {"scaled": True, **kwargs}
     make: Any = type(given) if isinstance(given, nn.Module) else given
     if not callable(make):
         raise ValueError(f"module must be a torch.nn.Module, its class or None, got {given!r}.")

@@ -1,12 +1,15 @@
 """Fully connected networks: the default for tables of numbers, and the two of Liu et al. (2022)."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Self
 
 from torch import Tensor, nn
 
 from skreweight.modules._checks import check_dropout, check_size
 from skreweight.modules._normed_linear import NormedLinear
+from skreweight.modules._robust_scaling import RobustScaling
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -38,6 +41,9 @@ class MLP(nn.Module):
     normalized_head : bool, default=False
         Whether the last layer is a :class:`NormedLinear` (for :class:`skreweight.losses.LDAMLoss`) instead
         of a :class:`torch.nn.Linear`.
+    scaled : bool, default=False
+        Whether a :class:`RobustScaling`, called ``scaling``, comes first: it brings columns on any scale to one.
+        `ReweightedClassifier` fits it to the training rows; ``ReweightedClassifier(module=None)`` has it.
 
     Attributes
     ----------
@@ -74,6 +80,7 @@ class MLP(nn.Module):
         activation: str | Sequence[str] = "relu",
         dropout: float = 0.0,
         normalized_head: bool = False,
+        scaled: bool = False,
     ) -> None:
         super().__init__()
         check_size(n_features, "n_features")
@@ -88,7 +95,29 @@ class MLP(nn.Module):
             if dropout > 0:
                 layers.append(nn.Dropout(dropout))
         head = NormedLinear if normalized_head else nn.Linear
-        self.layers = nn.Sequential(*layers, head(sizes[-1], n_classes))
+        layers.append(head(sizes[-1], n_classes))
+        named = OrderedDict((str(k), layer) for k, layer in enumerate(layers))
+        if scaled:
+            named["scaling"] = RobustScaling(n_features)
+            named.move_to_end("scaling", last=False)
+        self.layers = nn.Sequential(named)
+
+    def fit_scaling(self, x: Tensor) -> Self:
+        """Take the scales of the columns from the training rows, where there is a layer for them.
+
+        Parameters
+        ----------
+        x : Tensor of shape (N, n_features)
+            The rows, finite.
+
+        Returns
+        -------
+        self
+        """
+        scaling = getattr(self.layers, "scaling", None)
+        if scaling is not None:
+            scaling.fit(x)
+        return self
 
     def sequential(self) -> nn.Sequential:
         """Return the layers whose composition `forward` is, which lets training take it apart."""

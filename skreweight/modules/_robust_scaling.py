@@ -103,6 +103,11 @@ class RobustScaling(nn.Module):
         self.median = median.to(self.median)
         return self
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether median and scale are others than those a new layer has."""
+        return bool((self.median != 0).any() or (self.scale != 1).any())
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled columns, of the shape of x, (..., B, n_features).
 

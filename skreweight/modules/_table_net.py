@@ -126,7 +126,7 @@ class TableNet(nn.Module):
         self.layers = nn.Sequential(layers)
 
     def fit_scaling(self, x: Tensor) -> Self:
-        """Take the scales of the columns from the training rows; without it they are 1.
+        """Take the scales of the columns from rows; `ReweightedClassifier` does so with the training rows.
 
         Parameters
         ----------

@@ -15,7 +15,14 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skreweight import ReweightedClassifier
 from skreweight.weighting import WEIGHTINGS, NoWeighting, Step
 
-SMALL = {"module__hidden": (6,), "warmup_epochs": 1, "max_epochs": 1, "random_state": 0, "batch_size": 32, "lr": 1e-2}
+SMALL = {
+    "module__hidden": (6,),
+    "warmup_epochs": 1,
+    "max_epochs": 1,
+    "random_state": 0,
+    "batch_size": 32,
+    "lr": 1e-2,
+}
 
 
 @pytest.fixture

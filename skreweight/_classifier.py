@@ -46,7 +46,7 @@ class ReweightedClassifier(SkorchClassifier):
         ``weighting__<name>``; an object of yours is copied, never changed.
     validation_data : None, int, float, splitter or pair, default=None
         The balanced validation rows. None: where the method needs them, the same number from every class is
-        held out of the training rows: 10, or a fifth of the rarest class where that is less, at least 1. An
+        held out of the training rows: a fifth of the rarest class, but at least 1 and at most 100. An
         int: rows per class. A float in (0, 1): a fraction of the rarest class. A scikit-learn splitter or
         skorch ``ValidSplit``: its first split. A pair ``(X_val, y_val)``, already preprocessed like X. What is
         passed to `fit` wins.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.paper_tables.ranks import average_ranks, plot_ranks
+from benchmarks.tables.development import SETS as DEVELOPMENT_SETS
 from benchmarks.tables.evaluation import FIGURES
 
 #: Of these, less is better.
@@ -21,22 +22,37 @@ def write_report(rows: pd.DataFrame, out: Path, command: str) -> Path:
     """Write `tables.md` and `tables.png`; return the path of the former."""
     failed = rows[rows["error"].astype(bool)]
     rows = rows[~rows["error"].astype(bool)]
-    whole = _sets_with_all(rows)
+    methods = rows["method"].unique()
+    rows = _of_every_method(rows)
+    whole = sorted(rows["set"].unique())
+    n_folds = sorted({0} if rows.empty else set(rows.groupby("set")["seed"].nunique()))
     parts = [
         "# Whole tables",
-        f"`{command}`: {len(whole)} sets, {rows['seed'].nunique()} folds each; mean over the sets (average rank of "
-        f"{rows['method'].nunique()}). G-mean and macro-F1 have each a decision of their own in the second table.",
+        f"`{command}`: {len(whole)} sets, {' or '.join(map(str, n_folds))} folds each; mean over the "
+        f"sets (average rank of {len(methods)}). G-mean and macro-F1 have each a decision of their own in the "
+        "second table.",
     ]
+    untouched = [name for name in whole if name not in DEVELOPMENT_SETS]
+    if 0 < len(untouched) < len(whole):
+        parts.append(
+            f"The ensemble's recipe and the network's defaults were chosen on {', '.join(DEVELOPMENT_SETS)}, on halves "
+            "of all their rows: behind the semicolon stands the average rank without them."
+        )
     panels = {}
     for prefix, title in TITLES.items():
-        table, ranked = pd.DataFrame(index=rows["method"].unique()), {}
+        table, ranked = pd.DataFrame(index=methods), {}
         for name in (*FIGURES, "seconds"):
             scores = _scores(rows, prefix + name).loc[whole]
             if scores.empty:
                 continue
-            ranks = average_ranks(-scores if name in LOSSES else scores)
-            table[name] = [f"{scores[m].mean():.3f} ({ranks[m]:.1f})" for m in table.index]
             ranked[name] = -scores if name in LOSSES else scores
+            ranks = average_ranks(ranked[name])
+            table[name] = [f"{scores[m].mean():.3f} ({ranks[m]:.1f})" for m in table.index]
+            if 0 < len(untouched) < len(whole):
+                others = average_ranks(ranked[name].loc[untouched])
+                table[name] = [f"{cell[:-1]}; {others[m]:.1f})" for m, cell in table[name].items()]
+            if name == "seconds":
+                table[name] = [f"{scores[m].mean():.2f}" for m in table.index]
         parts += [
             f"## {title}",
             table.to_markdown() if len(table.columns) else "No set has every method yet.",
@@ -45,7 +61,7 @@ def write_report(rows: pd.DataFrame, out: Path, command: str) -> Path:
             f"{name}, {title.lower()}": s for name, s in ranked.items() if prefix and name != "seconds"
         }
     parts += [f"{len(failed)} runs failed: " + "; ".join(sorted(set(failed["error"])))] if len(failed) else []
-    if panels and rows["method"].nunique() > 1 and len(whole) > 1:
+    if panels and len(methods) > 1 and len(whole) > 1:
         plot_ranks(panels, out / "tables.png")
         parts.append("![Average ranks with their critical difference](tables.png)")
     path = out / "tables.md"
@@ -53,10 +69,10 @@ def write_report(rows: pd.DataFrame, out: Path, command: str) -> Path:
     return path
 
 
-def _sets_with_all(rows: pd.DataFrame) -> list[str]:
-    """Sets on which every method has run."""
-    methods = rows.groupby("set")["method"].nunique()
-    return sorted(methods.index[methods == rows["method"].nunique()])
+def _of_every_method(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the folds on which every method has run: means over others could not be compared."""
+    n_methods = rows.groupby(["set", "seed"])["method"].transform("nunique")
+    return rows[n_methods == rows["method"].nunique()]
 
 
 def _scores(rows: pd.DataFrame, name: str) -> pd.DataFrame:

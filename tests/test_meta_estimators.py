@@ -36,7 +36,7 @@ def classifier(weighting="ours", **parameters):
         "max_epochs": 2,
         "batch_size": 32,
         "random_state": 3,
-        "lr": 1e-2,
+        "lr": 3e-2,
     }
     return ReweightedClassifier(weighting=weighting, **{**defaults, **parameters})
 

@@ -167,7 +167,9 @@ def test_modules_for_anything_but_tables() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(90, 1, 4, 4)).astype(np.float32), np.arange(90) % 3 == 0
     X[y] += 1
-    images = ReweightedClassifier(Images, weighting="none", warmup_epochs=10, max_epochs=2, device="cpu")
+    images = ReweightedClassifier(
+        Images, weighting="none", warmup_epochs=10, max_epochs=2, lr=1e-2, device="cpu"
+    )
     clf = make(images, encoder=None)
     clf.fit(X, y)
     assert roc_auc_score(y, clf.oof_proba_[:, 1]) > 0.65

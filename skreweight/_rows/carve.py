@@ -51,7 +51,8 @@ def carve(
     validation_data : None, int, float, splitter or skorch.dataset.ValidSplit
         None: the same number from every class, a fifth of the rarest class, but at least 1 and at most 100.
         An int: that many rows per class. A float in (0, 1): that fraction of the rarest class, from every class. A
-        scikit-learn splitter (anything with ``split``): the test rows of its first split. A skorch ``ValidSplit``, or a callable like it: its second part.
+        scikit-learn splitter (anything with ``split``): the test rows of its first split. A skorch ``ValidSplit``, or
+        a callable like it: its second part.
     codes : ndarray of shape (n_rows,)
         Class codes of all rows.
     classes : ndarray of shape (n_classes,)

@@ -7,19 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.trusted.scenarios import CONTROLS, LEARNED, Scenario
+from benchmarks.trusted.scenarios import CONTROLS, LEARNED, SCENARIOS, Scenario
 
 DRAW = ["set", "seed"]
 
 
-def write_report(scenario: Scenario, rows: pd.DataFrame, path: Path, command: str) -> Path:
-    """Write the page of the runs; return its path."""
+def write_report(name: str, rows: pd.DataFrame, path: Path) -> Path:
+    """Write the page of the runs of a scenario; return its path."""
+    scenario = SCENARIOS[name]
+    made = "\n".join(commands(name, rows))
     failed = rows[rows["error"].astype(bool)]
     rows = rows[~rows["error"].astype(bool)]
     sets = ", ".join(rows["set"].unique())
     parts = [
         f"# {scenario.title}",
-        f"`{command}`",
+        f"```text\n{made}\n```",
         f"{len(rows)} fits on {sets}; {rows['seed'].nunique()} draws of each, {rows['seconds'].sum() / 60:.1f} CPU "
         "minutes in all. " + scenario.note,
     ]
@@ -31,6 +33,26 @@ def write_report(scenario: Scenario, rows: pd.DataFrame, path: Path, command: st
         parts.append(f"## Not run\n\n{_failures(failed)}")
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
+
+
+def commands(name: str, rows: pd.DataFrame) -> list[str]:
+    """Return commands that make these runs, no more and no less; folders are everyone's to choose."""
+    found = []
+    for one, of_set in rows.groupby("set", sort=False):
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for method, own in of_set.groupby("method", sort=False):
+            words = [_words(own[column]) for column in ("n_validation", "condition")]
+            alike.setdefault((str(own["seed"].nunique()), *words), []).append(str(method))
+        for (seeds, sizes, conditions), methods in alike.items():
+            found.append(
+                f"python -m benchmarks.paper_tables {name} --seeds {seeds} --sets {one} --sizes {sizes} "
+                f"--conditions {conditions} --methods {_words(pd.Series(methods))}"
+            )
+    return found
+
+
+def _words(values: pd.Series) -> str:
+    return " ".join(f"'{word}'" if " " in word else word for word in values.astype(str).unique())
 
 
 def leads(rows: pd.DataFrame, figure: str) -> pd.DataFrame:

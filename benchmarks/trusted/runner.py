@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> Path:
         rows = rows[rows["condition"].isin(conditions)]
     else:
         rows = _run(options, scenario, conditions, path)
-    report = write_report(scenario, rows, options.out / f"{options.scenario}.md", command(arguments))
+    report = write_report(options.scenario, rows, options.out / f"{options.scenario}.md")
     print(report.read_text(encoding="utf-8"))
     return report
 
@@ -55,17 +55,6 @@ def _run(options: argparse.Namespace, scenario: Scenario, conditions: list[str],
         [(*unit, c, seed) for unit in units for c in conditions for seed in seeds], columns=KEY
     )
     return finished(path).merge(wanted, on=KEY)
-
-
-def command(arguments: Sequence[str]) -> str:
-    """Return the command as others would type it: folders are theirs to choose."""
-    kept, skip = [], False
-    for word in arguments:
-        if skip or word in ("--data", "--out"):
-            skip = not skip
-        else:
-            kept.append(f"'{word}'" if " " in word else word)
-    return " ".join(["python -m benchmarks.paper_tables", *kept])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -216,6 +216,7 @@ def test_member_is_the_network_alone(
         ("crt", {"module": WithDropout}),
         ("tau-norm", {}),
         ("logit-adjustment", {"weighting__tau": None}),
+        ("meta-weight-net", {"class_weight": "balanced", "weighting__through_loss": True}),
         ("hu", {"sampling": "balanced", "stage_two_trainable": "classifier", "restart_stage_two": True}),
         ("absgd", {"sampling": "progressive", "stage_two_trainable": ["layers.2.*", "classifier"]}),
         (

@@ -122,7 +122,7 @@ def _trials() -> dict[str, Any]:
 
 def _restarts() -> dict[str, Any]:
     """The trials' draws, and the sentences with a network as wide as their embeddings."""
-    draw = partial(protocols.sentences, k=2, n_rare=20, n_common=1000, scored_on="dev", standardised=False)
+    draw = partial(protocols.sentences, k=2, n_rare=20, n_common=1000, scored_on="dev", standardised=True)
     wide = {"SST-2, 20:1000, dev, 384-384-10": (_aside(draw), _same(recipes.wide_text))}
     return {**wide, **_trials()}
 

@@ -33,7 +33,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "classifier": [str],
     "train_on_validation": ["boolean"],
     "validation_batch_size": [Interval(Integral, 1, None, closed="left"), None],
-    "restart_stage_two": ["boolean"],
+    "restart_stage_two": ["boolean", StrOptions({"auto"})],
     "on_nonfinite": [StrOptions({"raise", "skip"})],
     "diagnostics": ["boolean"],
     "autocast": [StrOptions({"bfloat16"}), None],

@@ -88,8 +88,9 @@ class ReweightedClassifier(SkorchClassifier):
     keep_best : {"epoch", "step", False}, default="epoch"
         Restore the parameters of stage 2 with the best validation accuracy, ties broken by lower validation
         loss, looked at after each epoch or step. Without validation rows nothing is restored.
-    restart_stage_two : bool, default=False
-        Begin stage 2 with a new optimiser (no momentum, no averages) and restarted learning-rate schedules.
+    restart_stage_two : bool or "auto", default="auto"
+        Whether stage 2 begins with a new optimiser (no momentum, no averages) and restarted learning-rate schedules.
+        ``"auto"``: with ``"ours"`` (and ``"crt"``, which always does).
     on_nonfinite : {"raise", "skip"}, default="raise"
         What happens when a loss or gradient is NaN or infinite: stop with an error at the end of the epoch,
         the parameters of the last good step kept, or skip such batches and warn.
@@ -185,7 +186,7 @@ class ReweightedClassifier(SkorchClassifier):
         train_on_validation: bool = False,
         validation_batch_size: int | None = None,
         keep_best: str | bool = "epoch",
-        restart_stage_two: bool = False,
+        restart_stage_two: bool | str = "auto",
         on_nonfinite: str = "raise",
         diagnostics: bool = False,
         autocast: str | None = None,

@@ -370,7 +370,7 @@ def plan_of(
             net.max_epochs,
             weighting,
             loss,
-            fresh_optimizer=net.restart_stage_two,
+            fresh_optimizer=weighting.restarts if net.restart_stage_two == "auto" else net.restart_stage_two,
             keep_best=net.keep_best if net.keep_best in ("epoch", "step") else None,
             trains=patterns(net.stage_two_trainable),
             **drawn,

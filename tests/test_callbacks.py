@@ -248,7 +248,8 @@ SCHEDULES = {
 @pytest.mark.parametrize("schedule", ["step", "one cycle"])
 @SOME
 def test_schedules_go_through_both_stages(schedule, weighting):
-    net = classifier(weighting, callbacks=[LRScheduler(**SCHEDULES[schedule])]).fit(X, Y)
+    callbacks = [LRScheduler(**SCHEDULES[schedule])]
+    net = classifier(weighting, callbacks=callbacks, restart_stage_two=False).fit(X, Y)
     if schedule == "step":
         assert net.history[:, "event_lr"] == [0.1, 0.05, 0.025, 0.0125]
     else:
@@ -261,6 +262,18 @@ def test_a_schedule_restarts_with_stage_two():
     schedule = LRScheduler(**SCHEDULES["step"])
     net = classifier(callbacks=[schedule], restart_stage_two=True).fit(X, Y)
     assert net.history[:, "event_lr"] == [0.1, 0.05, 0.1, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("weighting", "asked", "restarts"),
+    [("ours", "auto", True), ("ours", False, False), ("hu", "auto", False), ("crt", "auto", True)],
+)
+def test_which_methods_restart_by_themselves(weighting, asked, restarts):
+    schedule = LRScheduler(**SCHEDULES["step"])
+    net = classifier(weighting, callbacks=[schedule], restart_stage_two=asked).fit(X, Y)
+    assert net.history[:, "event_lr"] == [0.1, 0.05, *([0.1, 0.05] if restarts else [0.025, 0.0125])]
+    with pytest.raises(ValueError, match="restart_stage_two"):
+        classifier(restart_stage_two="always").fit(X, Y)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

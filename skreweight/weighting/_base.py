@@ -99,6 +99,8 @@ class Weighting(BaseEstimator):
         Whether any row ever weighs something else than its sample weight.
     needs_classifier : bool
         Whether `finish` works with the layer that makes the logits, or the method trains it.
+    restarts : bool
+        Whether its stage begins with a new optimiser, unless the user says otherwise.
     trains_correction : bool
         Whether what its stage trains is the correction, and the network stays as it is.
     works_on_shares : bool
@@ -113,6 +115,7 @@ class Weighting(BaseEstimator):
     needs_products: ClassVar[bool] = False
     changes_weights: ClassVar[bool] = True
     needs_classifier: ClassVar[bool] = False
+    restarts: ClassVar[bool] = False
     trains_correction: ClassVar[bool] = False
     works_on_shares: ClassVar[bool] = False
 

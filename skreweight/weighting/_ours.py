@@ -42,7 +42,8 @@ class Ours(Hu):
     lp_norm, lp_coef : float, default=2 and 0.0
         The penalty lp_coef · ``Σ_k |θ_k|^lp_norm`` is part of L_val.
     n_constraint_steps : int, default=1
-        T', tuned by the paper in {1, 5, 10, 15, 30}. 0 is `Hu` with the same ``floor``.
+        T', tuned by the paper in {1, 5, 10, 15, 30}. 0 is `Hu` with the same ``floor`` and the estimator's
+        ``restart_stage_two``.
     constraint_step_size : float or None, default=None
         Upper limit of η, tuned by the paper in {1e-2, 1e-3, 1e-4, 1e-5}; None: the cap alone.
     polyak : float or None, default=0.01
@@ -74,6 +75,8 @@ class Ours(Hu):
     >>> get_weighting("ours", n_constraint_steps=5).n_constraint_steps
     5
     """
+
+    restarts = True  # what Adam remembers of stage 1 is of other gradients: see docs/results/restart.md
 
     floor: float = number(0.0, at_least=0)
     n_constraint_steps: int = count(1, at_least=0)

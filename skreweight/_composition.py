@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
@@ -23,6 +21,7 @@ from skreweight._net.check import check_watched
 from skreweight._net.checkpoint import CheckpointFile, RunCheckpoint
 from skreweight._net.criterion import class_weight_vector
 from skreweight._net.explain import FAILURES, explained, first_bad_item
+from skreweight._net.outcome import warn_of_outcome
 from skreweight._net.outputs import FirstOutputs
 from skreweight._net.predict import logits_of, not_finite
 from skreweight._net.predicting import PREDICTION_ROWS, rows_at_once
@@ -43,11 +42,6 @@ from skreweight.core.model import Model
 from skreweight.core.output_layer import FeatureModule
 from skreweight.core.validation_loss import ROWS_AT_ONCE
 from skreweight.weighting import NoWeighting, Weighting
-
-#: A row of less weight, where 1 is what it has in the plain mean, does nothing.
-SILENT_WEIGHT = 1e-6
-#: From this share of such rows on the user is told.
-LARGEST_SILENT_SHARE = 0.99
 
 
 def train(
@@ -183,11 +177,12 @@ def _undone_on_error(net: SkorchClassifier) -> Iterator[None]:
     before = dict(net.__dict__)
     try:
         yield
-    except NonFiniteError:
-        raise
-    except BaseException:
+    except BaseException as error:
+        by_rows = isinstance(error, NonFiniteError) and error.by_rows
+        if isinstance(error, NonFiniteError) and not by_rows:
+            raise
         progress = net.__dict__.get("progress_")
-        if progress is before.get("progress_") or progress is None or progress.epochs_done == 0:
+        if by_rows or progress is before.get("progress_") or progress is None or progress.epochs_done == 0:
             net.__dict__.clear()
             net.__dict__.update(before)
         raise
@@ -252,7 +247,7 @@ def _run(
             error.explain(len(net.history), largest, net.lr, item)
             raise
         except FAILURES as error:
-            clear = explained(error, net.module_, rows.few())
+            clear = explained(error, net.module_, net.criterion_, rows.few())
             if clear is None:
                 raise
             raise clear from error
@@ -260,28 +255,11 @@ def _run(
             first_outputs.remove()
             net.example_weights_ = run.example_weights()[: rows.n_given].cpu().numpy()
             net.progress_.row_weights = None
-        _warn_of_silent_rows(net)
+        warn_of_outcome(net, rows.some(PREDICTION_ROWS))
         net.notify("on_train_end", X=X, y=y)
         if processes is not None:  # a callback of the first process may have put other parameters there
             processes.lead([*net.module_.parameters(), *net.module_.buffers()])
         run.correct()  # a Checkpoint may have loaded the best parameters, and the state of the middle with them
-
-
-def _warn_of_silent_rows(net: SkorchClassifier) -> None:
-    """Warn where next to no row had a weight in the last epoch: most batches then did nothing."""
-    method = net.weighting_
-    stored, meant = method.stored_weights is not None, method.weights_of_untouched_rows() == 0
-    if stored or meant or net.__dict__.get("stage_") != 2:
-        return
-    trained = net.example_weights_[~np.isnan(net.example_weights_)]
-    share = float((trained < SILENT_WEIGHT).mean())
-    if share >= LARGEST_SILENT_SHARE:
-        advice = "raise weighting__lam" if "lam" in method.get_params() else "look at example_weights_"
-        warnings.warn(
-            f"{share:.1%} of the training rows had a weight of next to 0 in the last epoch, which sum to "
-            f"{trained.sum():.3g} of {len(trained)}: {type(method).__name__} trained on next to nothing; {advice}.",
-            stacklevel=4,
-        )
 
 
 def _check_finite(net: SkorchClassifier, rows: Rows) -> None:

@@ -9,6 +9,8 @@ import pytest
 import torch
 from sklearn.base import clone
 from skorch.callbacks import Checkpoint, EarlyStopping
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -166,6 +168,50 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         "best of no epochs",
     ),
+    "meta tensor": (
+        lambda: classifier().fit(torch.empty(100, 5, device="meta"), Y),
+        ValueError,
+        "holds no figures",
+    ),
+    "label smoothing of 2": (
+        lambda: classifier(criterion__label_smoothing=2.0).fit(X, Y),
+        ValueError,
+        "criterion cannot take outputs.*label_smoothing must be between",
+    ),
+    "a reduction": (
+        lambda: classifier(criterion__reduction="mean").fit(X, Y),
+        ValueError,
+        "criterion__reduction must be left out, got 'mean'",
+    ),
+    "a criterion that is no module": (
+        lambda: classifier(criterion=lambda reduction: len).fit(X, Y),
+        ValueError,
+        "criterion must be a class or an object of torch.nn.Module",
+    ),
+    "a dropout of NaN": (
+        lambda: classifier(module__dropout=float("nan")).fit(X, Y),
+        ValueError,
+        "dropout must lie in",
+    ),
+    "validation rows with NaN in a Dataset": (
+        lambda: classifier(weighting="hu", validation_data=predefined_split(SkorchDataset(WITH_NAN, Y))).fit(
+            X, Y
+        ),
+        ValueError,
+        "X_val contains NaN",
+    ),
+    "no validation rows in a Dataset": (
+        lambda: classifier(weighting="hu", validation_data=predefined_split(SkorchDataset(X[:0], Y[:0]))).fit(
+            X, Y
+        ),
+        ValueError,
+        "empty",
+    ),
+    "a split into rows of its own": (
+        lambda: classifier(validation_data=lambda rows, y: (rows, list(rows))).fit(X, Y),
+        ValueError,
+        "must return subsets of the rows it is given, got a list",
+    ),
     "NaN in a Dataset": (
         lambda: classifier().fit(TensorDataset(torch.tensor(WITH_NAN), torch.tensor(Y)), None),
         ValueError,
@@ -202,11 +248,51 @@ def test_the_cause_is_named(case):
 )
 def test_before_fit(name):
     call = getattr(classifier(), name)
-    with pytest.raises(ValueError, match="not fitted yet"):  # NotFittedError is one
+    with pytest.raises(ValueError, match=r"not (fitted|initialized) yet"):  # NotFittedError is one
         call(X, Y) if name == "score" else call(X)
 
 
+def test_rows_that_are_to_blame_leave_the_estimator_as_it_was():
+    net = classifier().fit(X, Y)
+    proba = net.predict_proba(X)
+    with pytest.raises(ValueError, match="item 3 of the Dataset"):
+        net.fit(TensorDataset(torch.tensor(WITH_NAN), torch.tensor(Y)), None)
+    np.testing.assert_array_equal(net.predict_proba(X), proba)
+
+
+@pytest.mark.parametrize("name", ["load_params", "save_params"])
+def test_files_of_nothing(name, tmp_path):
+    net = classifier().fit(X, Y)
+    with pytest.raises(AttributeError, match=r"attribute called 'net.nothing_'"):
+        getattr(net, name)(f_nothing=tmp_path / "x.pt")
+    with pytest.raises(TypeError, match="please choose one"):
+        getattr(net, name)(f_params=tmp_path / "x.pt", f_module=tmp_path / "y.pt")
+
+
 # ---------------------------------------------------------------- what works now
+
+
+def test_validation_rows_of_skorchs_predefined_split():
+    net = classifier(weighting="hu", validation_data=predefined_split(SkorchDataset(X[:40], Y[:40]))).fit
+    with pytest.warns(UserWarning, match="not balanced"):
+        ours = net(X[40:], Y[40:])
+    with pytest.warns(UserWarning, match="not balanced"):
+        theirs = classifier(weighting="hu").fit(X[40:], Y[40:], X_val=X[:40], y_val=Y[:40])
+    np.testing.assert_array_equal(ours.predict_proba(X), theirs.predict_proba(X))
+
+
+def test_outputs_of_fewer_rows_than_X():
+    class First(ReweightedClassifier):
+        def forward_iter(self, X, training=False, device="cpu"):
+            yield next(super().forward_iter(X[:7], training, device))
+
+    net = First(**classifier().get_params(deep=False)).fit(X, Y)
+    assert net.predict_proba(X).shape == (7, 2)
+
+
+def test_a_callback_that_is_set_to_none():
+    net = classifier(callbacks=[("stop", EarlyStopping(monitor="train_loss"))]).fit(X, Y)
+    net.set_params(callbacks__stop=None).set_params(lr=0.1).fit(X, Y)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])

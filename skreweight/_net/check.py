@@ -45,8 +45,8 @@ def check_settings(net: NeuralNet) -> None:
     """
     if getattr(net, "_trimmed_for_prediction", False):
         raise TrimmedError(
-            f"This {type(net).__name__} was trimmed for prediction, and what training needs is gone: fit a new one "
-            "(sklearn.base.clone), or trim a copy."
+            "The net's attributes were trimmed for prediction, thus it cannot be used for training anymore: fit a "
+            "new one (sklearn.base.clone), or trim a copy."
         )
     _check_overridden(type(net))
     if net.dataset is not SkorchDataset:

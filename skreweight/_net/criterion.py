@@ -111,15 +111,25 @@ def per_example_criterion(
         check_arguments("criterion", kind, kwargs)
         accepted = inspect.signature(kind).parameters
         options = dict(kwargs)
+        if options.get("reduction", "none") != "none":
+            raise ValueError(
+                f"criterion__reduction must be left out, got {options['reduction']!r}: one loss per row is what is "
+                "weighed."
+            )
         _check_nothing_lacks(kind, {*options, "reduction", "class_counts"})
         if "reduction" in accepted:
             options["reduction"] = "none"
         if "class_counts" in accepted and class_counts is not None:
             options.setdefault("class_counts", class_counts)
         made = _WRAPPED.get(kind, kind)(**options)
+    if not isinstance(made, nn.Module):
+        raise ValueError(
+            f"criterion must be a class or an object of torch.nn.Module, got {criterion!r}: use one like "
+            "torch.nn.CrossEntropyLoss."
+        )
     if hasattr(made, "reduction") and made.reduction != "none":
         raise ValueError(
-            f"criterion {kind.__name__} does not give one loss per row: it needs reduction='none'."
+            f"criterion {getattr(kind, '__name__', kind)} does not give one loss per row: it needs reduction='none'."
         )
     return made
 

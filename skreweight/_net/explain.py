@@ -14,7 +14,7 @@ from skreweight._rows.batches import features_of
 FAILURES = (RuntimeError, TypeError, IndexError, ValueError, NotImplementedError)
 
 
-def explained(error: Exception, module: nn.Module, few: Any) -> ValueError | None:
+def explained(error: Exception, module: nn.Module, criterion: nn.Module, few: Any) -> ValueError | None:
     """Return the error to raise instead of one of torch's, or None where the module is not to blame.
 
     Parameters
@@ -23,6 +23,8 @@ def explained(error: Exception, module: nn.Module, few: Any) -> ValueError | Non
         As training ended with it.
     module : torch.nn.Module
         In evaluation mode.
+    criterion : torch.nn.Module
+        Gives one loss per row.
     few : torch.Tensor or mapping of str to torch.Tensor
         The features of a few rows, which the module is tried on.
     """
@@ -35,7 +37,7 @@ def explained(error: Exception, module: nn.Module, few: Any) -> ValueError | Non
         with torch.no_grad():
             outputs = module(**few) if isinstance(few, Mapping) else module(few)
     except FAILURES as failure:
-        reason = (str(failure).splitlines() or [type(failure).__name__])[0].rstrip(".")
+        reason = _first_line(failure)
         return ValueError(
             f"The module cannot take a batch of X, got {_shown(few)}: {reason}. {_advice(few, reason)}"
         )
@@ -46,7 +48,18 @@ def explained(error: Exception, module: nn.Module, few: Any) -> ValueError | Non
             f"The module must return outputs of its parameters' dtype, {wanted}, got {first.dtype}: cast them in "
             "forward, or the module itself."
         )
+    try:
+        with torch.no_grad():
+            criterion(first, torch.zeros(len(first), dtype=torch.int64, device=first.device))
+    except FAILURES as failure:
+        return ValueError(
+            f"The criterion cannot take outputs and class codes, got {criterion!r}: {_first_line(failure)}."
+        )
     return None
+
+
+def _first_line(failure: Exception) -> str:
+    return (str(failure).splitlines() or [type(failure).__name__])[0].rstrip(".")
 
 
 def _shown(x: Any) -> str:

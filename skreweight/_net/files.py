@@ -15,13 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skorch import NeuralNet
 from skorch.exceptions import SkorchException
 from skorch.history import History
+from skorch.utils import _check_f_arguments
 from torch import Tensor, nn
 
 from skreweight._net.checkpoint import replacing
 from skreweight._rows.carve import shown
 
+_NO_SUCH_PART = (
+    "You are trying to {verb} 'f_{name}' but for that to work, the net needs to have an attribute called 'net.{name}_' "
+    "that is a PyTorch Module or Optimizer; make sure that it exists and check for typos."
+)
 _ARRAYS = ("class_counts", "validation_indices", "example_weights")
 
 
@@ -69,6 +75,14 @@ class ResumeFile:
         if stored is not None and figures is not None and len(stored) >= len(figures):
             current = stored.detach().cpu().double().numpy()[: len(figures)]
             self._attributes["example_weights_"] = np.where(np.isnan(figures), np.nan, current)
+
+
+def check_names(net: Any, verb: str, **files: Any) -> None:
+    """Raise skorch's TypeError or AttributeError for the name of a file that belongs to nothing."""
+    kinds, _ = _check_f_arguments(f"{verb}_params", **files)
+    for name in kinds if net.initialized_ else ():
+        if not hasattr(net, name):
+            NeuralNet._get_module(net, name, _NO_SUCH_PART.format(verb=verb, name=name[:-1]))
 
 
 @contextmanager

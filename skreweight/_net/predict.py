@@ -48,7 +48,7 @@ def gathered(parts: Iterable[Tensor], n_rows: Callable[[], int]) -> Tensor:
             whole = part.new_empty(n_rows(), *part.shape[1:])
         whole[done : done + len(part)] = part
         done += len(part)
-    return whole
+    return whole[:done]
 
 
 def transformed(outputs: Tensor, nonlinearity: Callable[[Tensor], Any]) -> Tensor:

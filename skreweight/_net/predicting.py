@@ -57,7 +57,7 @@ class PredictingNet(NeuralNetClassifier):
         device : str, default="cpu"
             Where the outputs are put.
         """
-        check_is_fitted(self)
+        self.check_is_fitted()
         if is_dataset(X):
             yield from super().forward_iter(X, training=training, device=device)
             return
@@ -94,7 +94,7 @@ class PredictingNet(NeuralNetClassifier):
         )
 
     def _outputs(self, X: Any) -> Tensor:
-        check_is_fitted(self)
+        self.check_is_fitted()
         parts = (out[0] if isinstance(out, tuple | list) else out for out in self.forward_iter(X))
         outputs = torch.cat(list(parts)) if is_dataset(X) else predict.gathered(parts, lambda: n_given(X))
         predict.check_finite(outputs)

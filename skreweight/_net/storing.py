@@ -43,7 +43,7 @@ class StoringNet(PredictingNet):
 
     def _changed_in_place(self) -> list[Any]:
         """What setting a parameter may change without replacing it."""
-        return [callback for _, callback in self.__dict__.get("callbacks_", [])]
+        return [callback for _, callback in self.__dict__.get("callbacks_", []) if callback is not None]
 
     def load_params(
         self,
@@ -79,6 +79,7 @@ class StoringNet(PredictingNet):
         if f_weighting is not None:
             kwargs["f_weighting"] = f_weighting
         requested = self.__dict__["device"]
+        files.check_names(self, "load", f_params=f_params, **kwargs)
         given = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
         given |= {"f_history": f_history, "checkpoint": checkpoint, **kwargs}
         with files.reading(**given), self._unchanged_on_error(), files.tensors_unchanged_on_error(self):
@@ -113,6 +114,7 @@ class StoringNet(PredictingNet):
         **kwargs
             ``f_weighting`` (see `load_params`), and ``f_<name>`` of further components of a subclass.
         """
+        files.check_names(self, "save", f_params=f_params, **kwargs)
         targets = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
         targets |= {**kwargs, "f_history": f_history}
         files.save_whole(super().save_params, targets, use_safetensors=use_safetensors)
@@ -137,6 +139,7 @@ class StoringNet(PredictingNet):
 
         The parameters stay, so that ``sklearn.base.clone`` makes an estimator that can be fitted; this one cannot.
         """
+        self.check_is_fitted()
         kept = {
             name: self.__dict__[name] for name in ("criterion", "criterion_", "optimizer", "iterator_train")
         }

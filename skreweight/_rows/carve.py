@@ -26,6 +26,8 @@ DEFAULT_ROWS_PER_CLASS = 100
 DEFAULT_SHARE_OF_RAREST = 0.2
 #: Validation rows count as balanced while no class has more than so many times the rows of another.
 LARGEST_RATIO = 2
+#: From fewer rows of a class a method that learns weights learns next to nothing of it.
+FEWEST_TO_LEARN_FROM = 5
 #: With fewer rows the range of a column says little about where others lie.
 FEWEST_FOR_A_RANGE = 20
 
@@ -122,6 +124,11 @@ def _first_split(splitter: Any, codes: IntArray) -> IntArray:
     if callable(splitter):  # skorch's ValidSplit takes a dataset and returns two subsets of it
         dataset = TensorDataset(torch.from_numpy(positions))
         _, held = splitter(dataset, codes)
+        if not hasattr(held, "indices"):
+            raise ValueError(
+                f"validation_data={splitter!r} must return subsets of the rows it is given, got a "
+                f"{type(held).__name__}: give rows of your own as (X_val, y_val)."
+            )
         return np.asarray(held.indices)
     raise ValueError(
         "validation_data must be None, a number of rows per class, a fraction of the rarest class, a splitter, or "
@@ -141,14 +148,28 @@ def _check_every_class(codes: IntArray, held: IntArray, classes: NDArray[Any]) -
             )
 
 
-def warn_of_unbalanced(codes: IntArray, classes: NDArray[Any]) -> None:
+def warn_of_few(codes: IntArray, classes: NDArray[Any], validation_data: Any) -> None:
+    """Warn where a method would learn weights from next to no row of a class, unless the user named their number."""
+    counts = np.bincount(codes, minlength=len(classes))
+    rarest = int(np.argmin(counts))
+    if counts[rarest] < FEWEST_TO_LEARN_FROM and not isinstance(validation_data, Integral):
+        warnings.warn(
+            f"There are only {counts[rarest]} validation rows of class {shown(classes[rarest])} to learn "
+            "weights from: give rows of your own (X_val, y_val), set validation_data=<rows per class>, or use a "
+            "weighting without them, such as 'absgd'.",
+            stacklevel=4,
+        )
+
+
+def warn_of_unbalanced(codes: IntArray, classes: NDArray[Any], validation_data: Any) -> None:
     """Warn where a method would learn weights from validation rows that are not balanced."""
     counts = np.bincount(codes, minlength=len(classes))
     rarest, largest = int(np.argmin(counts)), int(np.argmax(counts))
     if counts[largest] > LARGEST_RATIO * counts[rarest]:
         warnings.warn(
             f"The validation rows are not balanced: {counts[largest]} of class {shown(classes[largest])}, "
-            f"{counts[rarest]} of class {shown(classes[rarest])}. The weights learned from them favour the former: "
+            f"{counts[rarest]} of class {shown(classes[rarest])}. The weights learned from them favour the former"
+            f"{' (a split, stratified or not, is as unbalanced as y)' if hasattr(validation_data, 'split') else ''}: "
             "give as many rows of every class (validation_data=<rows per class> carves them so).",
             stacklevel=3,
         )

@@ -198,7 +198,7 @@ def _checked_mapping(X: Mapping[str, Any]) -> dict[str, Tensor]:
             raise ValueError(f"X[{name!r}] holds no numbers ({error}): encode it first.") from error
         if tensor.dim() == 0:
             raise ValueError(f"X[{name!r}] is a single figure: give an array with one entry per row.")
-        _check_finite(tensor, f"X[{name!r}]")
+        check_finite(tensor, f"X[{name!r}]")
         tensors[name] = tensor
     check_consistent_length(*tensors.values())
     _check_not_empty(next(iter(tensors.values())))
@@ -213,7 +213,8 @@ def columns_of_dataset(dataset: Any) -> Columns:
     return Columns(int(shape[0]) if shape else None)
 
 
-def _check_finite(X: Tensor, name: str) -> None:
+def check_finite(X: Tensor, name: str) -> None:
+    """Raise a ValueError for rows with NaN or infinity; integers have neither."""
     if X.is_floating_point() and not bool(torch.isfinite(X.sum()) or torch.isfinite(X).all()):
         raise ValueError(f"Input {name} contains NaN or infinity: impute or drop such rows first.")
 
@@ -230,6 +231,8 @@ def _checked_tensor(X: Tensor, columns: Columns | None, owner: str, allow_nd: bo
         raise TypeError(
             f"X is a tensor of layout {X.layout}, and a dense one is required: pass X.to_dense()."
         )
+    if X.is_meta:
+        raise ValueError("X is a tensor of device 'meta', which holds no figures, got nothing to learn from.")
     if X.is_complex():
         raise ValueError(
             f"Complex data not supported, got a tensor of dtype {X.dtype}: split it into columns."
@@ -249,7 +252,7 @@ def _checked_tensor(X: Tensor, columns: Columns | None, owner: str, allow_nd: bo
         raise ValueError(
             f"Found array with 0 feature(s) (shape={tuple(X.shape)}) while a minimum of 1 is required."
         )
-    _check_finite(X, "X")
+    check_finite(X, "X")
     if columns is None:
         columns = Columns(X.shape[1])
     elif columns.n_features_in is not None and X.shape[1] != columns.n_features_in:

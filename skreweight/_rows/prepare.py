@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from skreweight._rows.carve import (
     carve,
     check_given_codes,
     shown,
+    warn_of_few,
     warn_of_traps,
     warn_of_unbalanced,
 )
 from skreweight._rows.check import (
     Columns,
+    check_finite,
     columns_of_dataset,
     encode,
     is_dataset,
@@ -133,7 +136,8 @@ def prepare(
         held = carve(carving.validation_data, labelled.codes, classes, labelled.candidates, generator)
     if carving.needed:
         codes = labelled.codes[held] if validation is None else validation.codes
-        warn_of_unbalanced(codes, classes)
+        warn_of_unbalanced(codes, classes, carving.validation_data)
+        warn_of_few(codes, classes, carving.validation_data)
     counts = _class_counts(labelled, held, validation, carving.train_on_validation, len(classes))
     if every_class and validation is None and (counts == 0).any():
         label = classes[int(np.argmin(counts))]
@@ -170,6 +174,8 @@ def _pair(X_val: Any, y_val: Any, validation_data: Any) -> tuple[Any, Any] | Non
     if (X_val is None) != (y_val is None):
         lacking, there = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
         raise ValueError(f"{there} was given without {lacking}: pass both, or neither.")
+    if X_val is None and isinstance(validation_data, partial) and "valid_ds" in validation_data.keywords:
+        return validation_data.keywords["valid_ds"], None  # skorch's predefined_split
     if X_val is None and isinstance(validation_data, tuple | list):
         if len(validation_data) != 2:
             raise ValueError(
@@ -190,7 +196,10 @@ def _given_validation(
     X_val, y_val = pair
     labels = labels_of(X_val, y_val)
     if is_dataset(X_val):
+        columns_of_dataset(X_val)  # says that it is empty
         x_val = stack_items(X_val, np.arange(len(labels)))
+        for part in x_val.values() if isinstance(x_val, dict) else [x_val]:
+            check_finite(part, "X_val")
     else:
         x_val = validation_rows_of(X_val, columns, owner=owner, allow_nd=any_dimensions)
     codes = encode(labels, classes, "y_val")
@@ -219,6 +228,10 @@ def _class_counts(
     if len(held) and not train_on_validation:
         train = np.setdiff1d(train, held, assume_unique=True)
     counts = labelled.class_counts(train, n_classes)
+    if (
+        labelled.weights is not None
+    ):  # the scale of weights has no meaning: they count as if their mean were 1
+        counts *= len(train) / counts.sum()
     if validation is not None and train_on_validation:
         counts = counts + validation.class_counts(None, n_classes)
     return counts

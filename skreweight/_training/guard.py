@@ -24,6 +24,8 @@ class NonFiniteError(ValueError):
         where = "after the last step" if batch is None else f"in batch {batch}"
         super().__init__(f"non-finite loss or gradient {where}")
         self.batch = batch
+        #: Whether the rows are to blame, so that there is nothing to keep.
+        self.by_rows = False
 
     def explain(self, epoch: int, largest_feature: float, lr: float, item: int | None = None) -> None:
         """Say where it was, and what the likely cause is.
@@ -37,6 +39,7 @@ class NonFiniteError(ValueError):
         item : int or None, default=None
             The first item of a Dataset that is not finite.
         """
+        self.by_rows = item is not None
         cause = (
             f"item {item} of the Dataset holds NaN or infinity: impute or drop such items first"
             if item is not None

@@ -1,5 +1,6 @@
 """Checks of what the networks are built from: one clear sentence instead of a failure layers below."""
 
+import math
 from numbers import Integral, Real
 
 from sklearn.utils import check_scalar
@@ -12,4 +13,7 @@ def check_size(value: int, name: str, minimum: int = 1) -> int:
 
 def check_dropout(value: float, name: str) -> float:
     """Return a probability of dropping a unit, in [0, 1)."""
-    return float(check_scalar(value, name, Real, min_val=0, max_val=1, include_boundaries="left"))
+    checked = float(check_scalar(value, name, Real, min_val=0, max_val=1, include_boundaries="left"))
+    if math.isnan(checked):
+        raise ValueError(f"{name} must lie in [0, 1), got {checked}.")
+    return checked

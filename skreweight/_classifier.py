@@ -142,7 +142,7 @@ class ReweightedClassifier(SkorchClassifier):
     validation_indices_ : ndarray of shape (m,) or None
         The rows of X held out for validation, or None where they came from elsewhere.
     class_counts_ : ndarray of shape (n_classes,)
-        (Weighted) number of training rows per class.
+        Number of training rows per class, each with its sample weight over the mean of these.
     history_ : skorch.history.History
         One entry per epoch: ``stage``, ``train_loss`` (mean over rows), ``valid_loss``, ``valid_acc``, ``dur``.
     stage_ : int

@@ -255,7 +255,7 @@ def _run(
             first_outputs.remove()
             net.example_weights_ = run.example_weights()[: rows.n_given].cpu().numpy()
             net.progress_.row_weights = None
-        warn_of_outcome(net, rows.some(PREDICTION_ROWS))
+        warn_of_outcome(net, rows)
         net.notify("on_train_end", X=X, y=y)
         if processes is not None:  # a callback of the first process may have put other parameters there
             processes.lead([*net.module_.parameters(), *net.module_.buffers()])

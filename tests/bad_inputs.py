@@ -347,6 +347,7 @@ def bad_inputs() -> Iterator[BadInput]:
         )
 
 
+KNOWN = ReweightedClassifier().get_params(deep=False)
 #: Kinds of error that are an answer: those of Python and scikit-learn for bad values, and of the system for files.
 ANSWERS = (ValueError, TypeError, OSError)
 
@@ -359,9 +360,13 @@ def outcome(case: BadInput) -> tuple[str, str, bool]:
         proba, classes = net.predict_proba(X), net.classes_
         try:
             for name, value in case.parameters.items():  # as a user who sets attributes, so that fit is asked
-                setattr(net, name, value)
-                if name not in net.get_params(deep=False):
+                if name in KNOWN:
+                    setattr(net, name, value)
+                elif "__" in name:
+                    setattr(net, name, value)
                     net._params_to_validate.add(name)
+                else:
+                    net.set_params(**{name: value})
             case.do(net)
             return "accepted", "", False
         except ANSWERS as error:
@@ -371,8 +376,8 @@ def outcome(case: BadInput) -> tuple[str, str, bool]:
         for name in case.parameters:
             if name in SMALL:
                 setattr(net, name, SMALL[name])
-            elif name in ReweightedClassifier().get_params(deep=False):
-                setattr(net, name, ReweightedClassifier().get_params(deep=False)[name])
+            elif name in KNOWN:
+                setattr(net, name, KNOWN[name])
             else:
                 net.__dict__.pop(name, None)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,8 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from skreweight._net.predict import plain
+from skreweight._net.predicting import PREDICTION_ROWS
+from skreweight._rows.place import Rows
 
 #: A row of less weight, where 1 is what it has in the plain mean, does nothing.
 SILENT_WEIGHT = 1e-6
@@ -31,20 +32,20 @@ _FIX = (
 )
 
 
-def warn_of_outcome(net: NeuralNet, x: Any) -> None:
+def warn_of_outcome(net: NeuralNet, rows: Rows) -> None:
     """Warn of a finished training that has done next to nothing.
 
     Parameters
     ----------
     net : ReweightedClassifier
         In evaluation mode.
-    x : torch.Tensor, mapping of such, or None
-        Some of the training rows; None where they are a Dataset's.
+    rows : Rows
     """
     _warn_of_silent_rows(net)
-    if not net.history or net.__dict__.get("stage_") is None:
+    # Who learns something ends below the loss of predicting the class shares: only others are looked at.
+    if len(net.history) < FEWEST_EPOCHS or net.history[-1]["train_loss"] < 0.9 * _entropy(net):
         return
-    if isinstance(x, Tensor) and _is_constant(net, x):
+    if (x := rows.some(PREDICTION_ROWS)) is not None and isinstance(x, Tensor) and _is_constant(net, x):
         warnings.warn(
             f"The network gives the same outputs for all of {len(x)} training rows, so that every prediction is the "
             f"same. {_FIX}",
@@ -82,10 +83,17 @@ def _is_constant(net: NeuralNet, x: Tensor) -> bool:
     return bool((spread <= SMALLEST_SPREAD * outputs.abs().amax()).all())
 
 
+def _entropy(net: NeuralNet) -> float:
+    """−Σ_c p_c log p_c of the class shares, the loss of predicting them for every row."""
+    counts = net.class_counts_
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
 def _warn_of_entropy(net: NeuralNet) -> None:
     """Warn where stage 1 has come to the loss of predicting the class shares, or to one far above."""
     losses = [row["train_loss"] for row in net.history if row.get("stage") == 1]
-    criterion, counts = plain(net.criterion_), net.class_counts_
+    criterion = plain(net.criterion_)
     is_plain = (
         type(criterion) is nn.CrossEntropyLoss and criterion.weight is None and not criterion.label_smoothing
     )
@@ -93,8 +101,7 @@ def _warn_of_entropy(net: NeuralNet) -> None:
     drawn = net.sampling is not None and not net.defer_sampling
     if len(losses) < FEWEST_EPOCHS or not is_plain or weighed or drawn:
         return
-    shares = counts[counts > 0] / counts.sum()
-    entropy = float(-(shares * np.log(shares)).sum())
+    entropy = _entropy(net)
     if abs(losses[-1] - entropy) <= NEAR_ENTROPY * entropy or losses[-1] >= FAR_ABOVE_ENTROPY * entropy:
         warnings.warn(
             f"Stage 1 ended with a loss of {losses[-1]:.4g}; predicting the class shares for every row has one of "

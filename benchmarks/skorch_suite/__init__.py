@@ -1,0 +1,1 @@
+"""skorch's own test suite, with `ReweightedClassifier` in the place of ``NeuralNetClassifier``."""

@@ -3,8 +3,8 @@
     pip download --no-deps --no-binary skorch skorch==1.4.0 && tar xf skorch-1.4.0.tar.gz
     python -m benchmarks.skorch_suite skorch-1.4.0/skorch/tests
 
-The tests need the packages ``flaky`` and ``safetensors`` besides. With ``--read FOLDER`` the two reports in a folder are
-read instead (``stock.xml`` and ``ours.xml``).
+The tests need the packages ``flaky`` and ``safetensors`` besides. With ``--read FOLDER`` the two reports in a folder
+(``stock.xml`` and ``ours.xml``) are read instead.
 """
 
 from __future__ import annotations

@@ -228,6 +228,7 @@ def test_balanced_counts_sample_weights() -> None:
     assert torch.equal(parameters(balanced), parameters(dictionary))
 
 
+@pytest.mark.filterwarnings("ignore:The classes' numbers of rows are corrected for twice")
 @pytest.mark.parametrize("weighting", NAMES)
 def test_deferred_class_weights_leave_stage_one_alone(weighting: str) -> None:
     X, y = rows()
@@ -239,6 +240,7 @@ def test_deferred_class_weights_leave_stage_one_alone(weighting: str) -> None:
     assert not torch.equal(parameters(plain), parameters(at_once))
 
 
+@pytest.mark.filterwarnings("ignore:The classes' numbers of rows are corrected for twice")
 @pytest.mark.parametrize("weighting", NAMES)
 def test_class_weights_go_by_label(weighting: str) -> None:
     X, y = rows()

@@ -43,9 +43,9 @@ def documented(text: str, section: str = "Parameters") -> set[str]:
 
 
 def parameters(function: Any, *, bound: bool) -> set[str]:
-    """Return the names of the parameters, but for the first of a method and the bare ``*args`` that reach no caller."""
+    """Return the names of the parameters, but for the first of a method, and ``**unknown``, which is refused."""
     names = list(inspect.signature(function).parameters)
-    return set(names[1:] if bound else names)
+    return set(names[1:] if bound else names) - {"unknown"}
 
 
 def complaints(name: str, one: Any) -> list[str]:

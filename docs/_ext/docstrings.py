@@ -6,12 +6,24 @@ The members of skorch, torch and scikit-learn have manuals of their own.
 import inspect
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from skreweight.weighting import WEIGHTINGS
 
+METHODS = Path(__file__).parent.parent / "methods"
+
 #: The page of each weighting under docs/methods.
 PAGE_OF = {cls: name for name, cls in WEIGHTINGS.items()}
+
+
+def equation_of(page: str) -> str:
+    """Return the equation in the box of a method's page, the one place where it stands in TeX."""
+    text = (METHODS / f"{page}.md").read_text(encoding="utf-8")
+    found = re.search(r"^\$\$(.*?)\$\$$", text, re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise ValueError(f"docs/methods/{page}.md must have an equation between lines of $$.")
+    return " ".join(found.group(1).split())
 
 
 def skip_inherited(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
@@ -66,10 +78,8 @@ def parameters_of_bases(name: str, lines: list[str]) -> list[str]:
 def prepare(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Change a docstring in place, before numpydoc reads it."""
     if what == "class" and (page := PAGE_OF.get(obj)):
-        lines[1:1] = [
-            "",
-            f"The method's own page has its equations, and what was measured: :doc:`/methods/{page}`.",
-        ]
+        told = f"Its page says what it is good for, and what was measured: :doc:`/methods/{page}`."
+        lines[1:1] = ["", ".. math::", "", f"   {equation_of(page)}", "", told]
     if what == "method":
         section = parameters_of_bases(name, lines)
         sections = (i - 1 for i, line in enumerate(lines) if set(line.strip()) == {"-"})

@@ -76,7 +76,14 @@ class PredictingNet(NeuralNetClassifier):
             yield tuple(o.to(device) for o in outputs) if isinstance(outputs, tuple) else outputs.to(device)
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Return a loader of a Dataset; without ``iterator_train`` that of predictions serves for both."""
+        """Return a loader of a Dataset; without ``iterator_train`` that of predictions serves for both.
+
+        Parameters
+        ----------
+        dataset : torch.utils.data.Dataset
+        training : bool, default=False
+            Whether ``iterator_train`` makes it.
+        """
         return super().get_iterator(dataset, training=training and self.iterator_train is not None)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:

@@ -27,5 +27,11 @@ class Decoupled(NoWeighting):
         return [self.changed(stage) if stage.weighting is self else stage for stage in stages]
 
     def changed(self, stage: Any) -> Any:
-        """Return the method's own stage with its way of drawing rows."""
+        """Return the method's own stage with its way of drawing rows.
+
+        Parameters
+        ----------
+        stage : skreweight._training.stage.Stage
+            That of the method.
+        """
         return replace(stage, sampler=None if self.sampling == "instance" else self.sampling)

@@ -118,7 +118,12 @@ class Step:
         return (values - self.max(values)).exp()
 
     def max(self, values: Tensor) -> Tensor:
-        """Return the largest of one figure a row over the batch, (*M, B) -> (*M, 1)."""
+        """Return the largest of one figure a row over the batch, (*M, B) -> (*M, 1).
+
+        Parameters
+        ----------
+        values : torch.Tensor of shape (*M, B)
+        """
         return self.exchange.max(values.amax(-1, keepdim=True))
 
     def whole(self) -> Step:
@@ -144,11 +149,21 @@ class Step:
         )
 
     def own(self, values: Tensor) -> Tensor:
-        """Return this process's share of figures of all rows of the batch."""
+        """Return this process's share of figures of all rows of the batch.
+
+        Parameters
+        ----------
+        values : torch.Tensor of shape (*M, B)
+        """
         return self.exchange.own(values)
 
     def gathered(self, values: Tensor) -> Tensor:
-        """Return figures of this process's share, of all rows of the batch."""
+        """Return figures of this process's share, of all rows of the batch.
+
+        Parameters
+        ----------
+        values : torch.Tensor of shape (*M, B), B of this process's share
+        """
         return self.exchange.gathered(values)[0]
 
     def virtual(self, kind: str) -> VirtualStep:

@@ -75,7 +75,8 @@ class TestMeta:
     @pytest.mark.parametrize("reduction", ["mean", "sum"])
     def test_a_step_on_the_sum_grows_with_the_batch(self, reduction: str) -> None:
         """The validation rows see a virtual step B times as long."""
-        step = OneStep(get_weighting("meta", virtual_reduction=reduction, virtual_lr=0.1, bound=None))
+        options: dict[str, Any] = {"virtual_reduction": reduction, "virtual_lr": 0.1, "bound": None}
+        step = OneStep(get_weighting("meta", conditional_step=1.0, **options))
         other = OneStep(
             get_weighting(
                 "meta", virtual_reduction="mean", virtual_lr=1.6, conditional_step=1 / 16, bound=None

@@ -215,6 +215,7 @@ class Run:
             known
             and self._network.products.is_chain
             and plan.autocast is None
+            and self._processes is None  # they put the global generator in step
             and not (asked or loops or takes_closure)
         )
 

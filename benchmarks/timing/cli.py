@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.report:
         options.report.parent.mkdir(parents=True, exist_ok=True)
         introduction = report.SEARCHES if options.search else report.INTRODUCTION
-        text = "\n\n".join([introduction + "\n" + report.machine_lines(facts), *parts])
+        tried = f"\n{report.TRIED}\n" if options.quick else ""
+        text = "\n\n".join([introduction + tried + "\n" + report.machine_lines(facts), *parts])
         options.report.write_text(text + "\n")
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, **figures}, indent=1) + "\n")
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--validation", action="store_true", help="time as validation rows grow, instead")
     parser.add_argument("--packs", action="store_true", help="networks trained at once, instead")
     parser.add_argument(
-        "--search", action="store_true", help="searches, packed and plain, instead (5 minutes)"
+        "--search", action="store_true", help="searches, packed and plain, instead (10 minutes)"
     )
     parser.add_argument("--searches", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--problems", nargs="+", choices=list(problems()), default=list(problems()))

@@ -159,6 +159,7 @@ def searches_table(titles: dict[str, str], lines: list[SearchLine]) -> str:
             f"{line.peak_mb:.0f}",
             f"{line.process_mb:.0f}",
             f"{packed[line.case].process_mb / line.process_mb:.2f}",
+            *_agreement(line),
         ]
         for line in lines
     ]
@@ -171,8 +172,17 @@ def searches_table(titles: dict[str, str], lines: list[SearchLine]) -> str:
         "peak above before, MB",
         "peak of the process, MB",
         "the packed one's over it",
+        "scores differ by up to",
+        "same best candidate",
     ]
     return f"## Searches\n\n{table(header, rows)}"
+
+
+def _agreement(line: SearchLine) -> list[str]:
+    """How far the packed search's scores are from a search over the same candidates."""
+    if line.contestant != "plain":
+        return ["", ""]
+    return [f"{line.score_difference:.2g}", "yes" if line.same_best else "no"]
 
 
 INTRODUCTION = """# Speed and memory
@@ -201,5 +211,12 @@ Written by `python benchmarks/speed.py --search --report docs/results/search.md`
 - Where packing pays: small networks and batches, whose steps are mostly the calls of kernels, and candidates that
   share stage 1. Where it does not: wide layers and images, whose steps are arithmetic; their cases stand last.
 - Peak above before: the highest resident memory during the search less that before it, X already standing there; of
-  the process: all of it, libraries included.
+  the process: all of it, libraries included, of which the packed search may take twice as much.
+- Scores: balanced accuracy, the largest difference over candidates and folds. A member of a pack equals the network
+  trained alone to rounding, and rounding grows from step to step: in float32 a row near the border may fall on the
+  other side of it, and candidates that are close may change places; in float64, which one case has, it does not get
+  that far.
 """
+
+#: Stands on a page that was written with `--quick`.
+TRIED = "**Written with `--quick`: a few rows and epochs, which try the script and say nothing about speed.**"

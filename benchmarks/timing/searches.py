@@ -23,6 +23,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.utils import _safe_indexing
 from skorch import NeuralNetClassifier
 
 from benchmarks.timing.epochs import CLOCKS
@@ -61,6 +62,14 @@ class SearchCase:
     skorch: bool = False
 
 
+class DoubleMLP(MLP):
+    """The default network in float64, where rounding stays too small to turn a row's class."""
+
+    def __init__(self, n_features: int, n_classes: int) -> None:
+        super().__init__(n_features, n_classes)
+        self.double()
+
+
 def _readme(**options: Any) -> Any:
     net = ReweightedClassifier(weighting="ours", random_state=0, **options)
     return make_pipeline(SimpleImputer(), QuantileTransformer(n_quantiles=500), net)
@@ -88,6 +97,9 @@ OURS_GRID = {
 }
 CASES = {
     "readme": SearchCase("the README's grid, 21 candidates, 5 folds, in a pipeline", _readme, README_GRID, 5),
+    "readme64": SearchCase(
+        "the README's grid in float64", lambda **options: _readme(module=DoubleMLP, **options), README_GRID, 5
+    ),
     "absgd": SearchCase(
         "12 λ of `absgd`, 5 folds", _net(), {"weighting__lam": LAMBDAS}, 5, skorch=True
     ),
@@ -110,7 +122,11 @@ CASES = {
 
 @dataclass(frozen=True)
 class SearchLine:
-    """What one contestant took in a case: by round."""
+    """What one contestant took in a case, by round, and how far the packed search's scores were from its own.
+
+    ``score_difference`` is the largest over candidates and folds in the first round, ``same_best`` whether the same
+    candidate had the best mean.
+    """
 
     case: str
     contestant: str
@@ -119,6 +135,8 @@ class SearchLine:
     peak_mb: float
     process_mb: float
     n_candidates: int
+    score_difference: float
+    same_best: bool
 
     @property
     def ratio(self) -> float:
@@ -148,7 +166,7 @@ def measure_searches(names: list[str], *, n_rounds: int, clock: str, quick: bool
     lines = []
     for name in names:
         case = CASES[name]
-        rounds: list[dict[str, dict[str, float]]] = []
+        rounds: list[dict[str, dict[str, Any]]] = []
         begin = time.perf_counter()
         while len(rounds) < n_rounds:
             spent = time.perf_counter() - begin
@@ -162,11 +180,18 @@ def measure_searches(names: list[str], *, n_rounds: int, clock: str, quick: bool
                 statistics.median(turn[who][mb] for turn in rounds) for mb in ("peak_mb", "process_mb")
             )
             n_candidates = int(rounds[0][who]["n_candidates"])
-            lines.append(SearchLine(name, who, seconds, ratios, peak, process, n_candidates))
+            scores, packed = (np.array(rounds[0][k]["scores"]) for k in (who, "packed"))
+            best, of_packed = (rounds[0][k]["best"] for k in (who, "packed"))
+            lines.append(
+                SearchLine(
+                    name, who, seconds, ratios, peak, process, n_candidates,
+                    float(np.abs(scores - packed).max()), best == of_packed,
+                )
+            )  # fmt: skip
     return lines
 
 
-def _turn(name: str, who: str, clock: str, quick: bool) -> dict[str, float]:
+def _turn(name: str, who: str, clock: str, quick: bool) -> dict[str, Any]:
     command = [
         sys.executable,
         "-m",
@@ -181,7 +206,7 @@ def _turn(name: str, who: str, clock: str, quick: bool) -> dict[str, float]:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{name}, {who}: {done.stderr.strip().splitlines()[-1]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -192,12 +217,12 @@ def _rows(case: SearchCase, quick: bool) -> tuple[Any, Any]:
         X = generator.standard_normal((n_rows, 3, 32, 32), dtype=np.float32)
         return X, (np.arange(n_rows) % 4 == 0).astype(int)
     X, y = load_bundled(return_X_y=True)
-    if case.estimator is not _readme:
+    if case.grid is not README_GRID:
         X = StandardScaler().fit_transform(X).astype(np.float32)
     rare = np.flatnonzero(y == "pos")
     if quick:
         chosen = np.concatenate([np.flatnonzero(y == "neg")[:150], rare[:40]])
-        X, y = X[chosen], y[chosen]
+        X, y = _safe_indexing(X, chosen), _safe_indexing(y, chosen)
     return X, y
 
 
@@ -216,7 +241,7 @@ def _search(case: SearchCase, who: str, quick: bool) -> Any:
     return kind(case.estimator(**short), case.grid, **options)
 
 
-def _run_turn(name: str, who: str, clock: str, size: str) -> dict[str, float]:
+def _run_turn(name: str, who: str, clock: str, size: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     case, quick = CASES[name], size == "quick"
@@ -231,8 +256,11 @@ def _run_turn(name: str, who: str, clock: str, size: str) -> dict[str, float]:
     _reset_peak()
     begin = tell()
     search.fit(X, y)
+    seconds, results = tell() - begin, search.cv_results_
     return {
-        "seconds": tell() - begin,
+        "seconds": seconds,
+        "scores": [results[f"split{k}_test_score"].tolist() for k in range(case.n_folds)],
+        "best": int(np.argmax(results["mean_test_score"])),
         "peak_mb": (_peak() - before) / 1e6,
         "process_mb": _peak() / 1e6,
         "n_candidates": len(search.cv_results_["params"]),

@@ -9,5 +9,6 @@ from skreweight.inspection._decision import DecisionDisplay
 from skreweight.inspection._example_weights import ExampleWeightsDisplay
 from skreweight.inspection._history import HistoryDisplay
 from skreweight.inspection._label_quality import label_quality
+from skreweight.inspection._search import SearchDisplay
 
-__all__ = ["DecisionDisplay", "ExampleWeightsDisplay", "HistoryDisplay", "label_quality"]
+__all__ = ["DecisionDisplay", "ExampleWeightsDisplay", "HistoryDisplay", "SearchDisplay", "label_quality"]

@@ -54,6 +54,18 @@ NAMES = {
     "absgd": "lam",
 }
 
+#: Numbers of weightings that members set each for itself, beside those above.
+MORE_NUMBERS: dict[str, tuple[str, list[Any]]] = {
+    "term": ("t", [1.0, 3.0]),
+    "top-loss": ("keep", [0.2, 0.5]),
+    "eg": ("eta", [-0.1, -0.5]),
+    "meta": ("conditional_step", [0.5, 1.0]),
+    "meta-weight-net": ("net_lr", [0.01, 0.05]),
+    "lws": ("lr", [0.01, 0.1]),
+    "tau-norm": ("tau", [0.5, 1.0]),
+    "logit-adjustment": ("tau", [0.5, 1.0]),
+}
+
 
 class Double(MLP):
     """In float64, where rounding stays rounding."""
@@ -156,6 +168,17 @@ def test_in_a_pipeline(weighting: str, capsys: Any) -> None:
     n_all = 3 * len(theirs.cv_results_["params"])
     assert says(capsys.readouterr().out, n_all, n_all)
     np.testing.assert_array_equal(ours.predict(data()[0]), theirs.predict(data()[0]))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("weighting", MORE_NUMBERS)
+def test_numbers_of_more_weightings(weighting: str, n_classes: int, capsys: Any) -> None:
+    """In one pack or in several: never the plain way."""
+    name, values = MORE_NUMBERS[weighting]
+    grid = {f"weighting__{name}": values, "random_state": [1, 2]}
+    ours, theirs = both(classifier(weighting, validation_data=4), grid, *data(n_classes), cv=2, verbose=1)
+    assert_same(ours, theirs)
+    assert "one by one" not in capsys.readouterr().out.replace("left over", "")
 
 
 def test_several_methods_in_one_grid(capsys: Any) -> None:
@@ -340,6 +363,24 @@ def test_nested_pipelines_memory_and_samplers(tmp_path: Any) -> None:
     assert_same(*both(pipe, grid))
     sampled = make_sampling_pipeline(StandardScaler(), RandomOverSampler(random_state=0), classifier())
     assert_same(*both(sampled, {"reweightedclassifier__weighting__lam": [0.5, 2.0]}))
+
+
+class Counts(StandardScaler):
+    """Counts how often it is fitted."""
+
+    n_fits = 0
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        Counts.n_fits += 1
+        return super().fit(X, y, sample_weight)
+
+
+def test_steps_before_are_fitted_once_for_each_fold_and_setting() -> None:
+    pipe = make_pipeline(Counts(), classifier())
+    grid = {"counts__with_mean": [True, False], "reweightedclassifier__weighting__lam": [0.5, 1.0, 2.0]}
+    Counts.n_fits = 0
+    PackedGridSearchCV(pipe, grid, cv=FOLDS, refit=False).fit(*data())
+    assert Counts.n_fits == 2 * 3
 
 
 def test_last_steps_of_several_kinds(capsys: Any) -> None:

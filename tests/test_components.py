@@ -159,11 +159,12 @@ def test_the_closure_is_the_loss_of_the_batch():
 
 def test_learning_rates_by_layer():
     groups = [("*0.weight", {"lr": 0.0}), ("*", {"lr": 0.1})]
-    start = classifier("ours", warmup_epochs=0, max_epochs=0).fit(X, Y).module_.state_dict()
+    start = classifier("ours", warmup_epochs=0, max_epochs=0).fit(X, Y).module_
+    start = dict(start.named_parameters())
     net = classifier("hu", optimizer__param_groups=groups, keep_best=False).fit(X, Y)
     frozen = [n for n in start if n.endswith("0.weight")]
     assert frozen
-    for name, tensor in net.module_.state_dict().items():
+    for name, tensor in net.module_.named_parameters():
         assert torch.equal(tensor, start[name]) == (name in frozen)
 
 
@@ -339,6 +340,7 @@ def test_a_criterion_that_learns_is_trained_like_a_last_layer(weighting, optimiz
             optimizer=optimizer,
             warmup_epochs=1,
             max_epochs=3,
+            lr=1e-2,
             batch_size=40,
             validation_data=4,
             keep_best=False,

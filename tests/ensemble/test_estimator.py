@@ -302,6 +302,7 @@ def test_pickle_joblib_and_clone(fitted, tmp_path) -> None:
     assert clone(fitted).get_params() == fitted.get_params()
     with pytest.raises(NotFittedError):
         clone(fitted).predict(X)
+    assert not hasattr(fitted, "partial_fit"), "members would each go on with rows that they hold out"
     assert not hasattr(clone(fitted), "decision_") and not hasattr(clone(fitted), "classes_")
 
 

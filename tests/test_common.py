@@ -113,7 +113,8 @@ def make(name, **changed):
         "validation_data": 3 if WEIGHTINGS[name].needs_validation else None,
     } | changed  # fmt: skip
     if options.get("module") is None:
-        options.setdefault("module__hidden", (8,))
+        # As the columns are, few steps do something; scales are the subject of test_scaling.py.
+        options = {"module__hidden": (8,), "module__scaled": False, **options}
     return ReweightedClassifier(weighting=name, **options)
 
 

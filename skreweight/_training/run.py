@@ -123,6 +123,8 @@ class Run:
             if self._processes is not None and self._processes.lost:
                 raise
             self._merge()
+            if self._processes is not None:  # it came in a step, where each draws masks of its own
+                self._processes.lead(list(self.state.random_state.values()))
         except NonFiniteError:
             self._merge()
             raise
@@ -198,7 +200,8 @@ class Run:
             done_before=(self.state.epochs_done - first) / max(1, stage.n_epochs),
             exchange=step.exchange,
             merge=None if self._processes is None else self._merge,
-            draws_apart=self._draws_apart(stage),
+            # Processes keep one stream in step, which has to be the global one.
+            draws_apart=self._processes is None and self._draws_apart(stage),
         )
 
     def _draws_apart(self, stage: Stage) -> bool:

@@ -10,7 +10,7 @@ import torch
 from sklearn.base import clone
 from skorch.callbacks import Checkpoint, EarlyStopping
 from skorch.dataset import Dataset as SkorchDataset
-from skorch.helper import predefined_split
+from skorch.helper import SliceDataset, predefined_split
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -213,7 +213,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "must return subsets of the rows it is given, got a list",
     ),
     "NaN in a Dataset": (
-        lambda: classifier().fit(TensorDataset(torch.tensor(WITH_NAN), torch.tensor(Y)), None),
+        lambda: classifier(Linear).fit(TensorDataset(torch.tensor(WITH_NAN), torch.tensor(Y)), None),
         ValueError,
         "item 3 of the Dataset holds NaN",
     ),
@@ -253,7 +253,7 @@ def test_before_fit(name):
 
 
 def test_rows_that_are_to_blame_leave_the_estimator_as_it_was():
-    net = classifier().fit(X, Y)
+    net = classifier(Linear).fit(X, Y)
     proba = net.predict_proba(X)
     with pytest.raises(ValueError, match="item 3 of the Dataset"):
         net.fit(TensorDataset(torch.tensor(WITH_NAN), torch.tensor(Y)), None)
@@ -288,6 +288,12 @@ def test_outputs_of_fewer_rows_than_X():
 
     net = First(**classifier().get_params(deep=False)).fit(X, Y)
     assert net.predict_proba(X).shape == (7, 2)
+
+
+def test_a_slice_of_a_dataset_is_rows():
+    sliced = SliceDataset(SkorchDataset(X, Y), 0)
+    ours, array = (classifier().fit(rows, Y) for rows in (sliced, X))
+    np.testing.assert_array_equal(ours.predict_proba(sliced), array.predict_proba(X))
 
 
 def test_a_callback_that_is_set_to_none():

@@ -33,6 +33,8 @@ def explained(error: Exception, module: nn.Module, criterion: nn.Module, few: An
             "A batch of one row came to a normalisation layer, which needs two in training: set "
             "iterator_train__drop_last=True, or another batch_size."
         )
+    if isinstance(error, ValueError):  # it says itself what is wrong
+        return None
     try:
         with torch.no_grad():
             outputs = module(**few) if isinstance(few, Mapping) else module(few)

@@ -91,7 +91,7 @@ def rows_of(
         raise
     if columns is None:
         learned = vars(checked_for)
-        columns = Columns(learned.get("n_features_in_"), learned.get("feature_names_in_"))
+        columns = Columns(learned.get("n_features_in_", checked.shape[1]), learned.get("feature_names_in_"))
     return tensor_of(checked), columns
 
 

@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, check_consistent_length, validate_data
+from skorch.helper import SliceDataset
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
@@ -74,6 +75,8 @@ def rows_of(
         return _checked_mapping(X), Columns() if columns is None else columns
     if isinstance(X, Tensor):
         return _checked_tensor(X, columns, owner, allow_nd)
+    if isinstance(X, SliceDataset):
+        X = np.asarray(X)  # its own shape tells of rows alone
     _check_kinds_of_columns(X, learns=columns is None)
     checked_for = _stand_in(owner)()
     if columns is not None:
@@ -91,7 +94,7 @@ def rows_of(
         raise
     if columns is None:
         learned = vars(checked_for)
-        columns = Columns(learned.get("n_features_in_", checked.shape[1]), learned.get("feature_names_in_"))
+        columns = Columns(learned.get("n_features_in_"), learned.get("feature_names_in_"))
     return tensor_of(checked), columns
 
 

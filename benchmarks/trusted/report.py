@@ -88,7 +88,8 @@ def _leads(rows: pd.DataFrame, figure: str) -> str:
     ]
     return (
         f"The best learned weighting beside the best other method, both chosen on test, paired over sets and draws "
-        f"(per cent points ± standard error): ahead by more than two standard errors in {clear} of {len(table)} "
+        f"(per cent points ± standard error, pairs taken as "
+        f"independent): ahead by more than two standard errors in {clear} of {len(table)} "
         f"conditions, behind by as much in {behind}.\n\n"
         "| validation rows a class | training rows | learned | other | lead | pairs |\n"
         "| --- | --- | --- | --- | --- | --- |\n" + "\n".join(lines)

@@ -12,7 +12,7 @@ from benchmarks.trusted.scenarios import CONTROLS, LEARNED, SCENARIOS, Scenario
 DRAW = ["set", "seed"]
 
 
-def write_report(name: str, rows: pd.DataFrame, path: Path) -> Path:
+def write_report(name: str, rows: pd.DataFrame, path: Path, note: str = "") -> Path:
     """Write the page of the runs of a scenario; return its path."""
     scenario = SCENARIOS[name]
     made = "\n".join(commands(name, rows))
@@ -25,6 +25,7 @@ def write_report(name: str, rows: pd.DataFrame, path: Path) -> Path:
         f"{len(rows)} fits on {sets}; {rows['seed'].nunique()} draws of each, {rows['seconds'].sum() / 60:.1f} CPU "
         "minutes in all. " + scenario.note,
     ]
+    parts += [note] if note else []
     for figure, words in scenario.figures.items():
         if rows[figure].notna().any():
             parts += [f"## {words[0].upper()}{words[1:]}", _leads(rows, figure), _table(rows, figure)]

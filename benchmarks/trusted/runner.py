@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> Path:
         rows = rows[rows["condition"].isin(conditions)]
     else:
         rows = _run(options, scenario, conditions, path)
-    report = write_report(options.scenario, rows, options.out / f"{options.scenario}.md")
+    report = write_report(options.scenario, rows, options.out / f"{options.scenario}.md", options.note)
     print(report.read_text(encoding="utf-8"))
     return report
 
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--as-it-stands", action="store_true", help="the page of all runs that lie in --out; nothing is run"
     )
+    parser.add_argument("--note", default="", help="what a reader must know of the runs, put into the page")
     return parser
 
 

@@ -60,7 +60,7 @@ def test_what_is_there_is_not_run_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
     report = main([*arguments, "balanced forest", "RUSBoost", "--seeds", "2"])
     assert made == [0, 0, 1, 1]
     text = report.read_text()
-    assert "2 sets, 2 folds each" in text and (tmp_path / "tables.png").exists()
+    assert "2 sets, 2 fold(s) of five each" in text and (tmp_path / "tables.png").exists()
     frame = runner.finished(tmp_path / "tables.csv")
     best = frame.groupby("method")["average_precision"].mean()
     assert f"| {best['RUSBoost']:.3f} (" in text

@@ -90,7 +90,13 @@ def output_layer(module: nn.Module, x: Any, name: str = "auto") -> OutputLayer:
         for n, m in layers.items()
     ]
     try:
-        outputs = module(**x) if isinstance(x, Mapping) else module(x)
+        try:
+            outputs = module(**x) if isinstance(x, Mapping) else module(x)
+        except RuntimeError as error:
+            raise ValueError(
+                f"The module cannot take the rows of X ({str(error).splitlines()[0]}): give it as many inputs as X has "
+                "columns, in its shape."
+            ) from error
     finally:
         for hook in hooks:
             hook.remove()

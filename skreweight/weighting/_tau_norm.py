@@ -84,4 +84,6 @@ class TauNormalization(PostHoc):
             return (logits - left_out.unsqueeze(-2)) * (lengths**-tau).unsqueeze(-2)
 
         scale = lengths ** -self.strength(trained, normalised)
+        if not bool(scale.isfinite().all()):
+            raise ValueError(f"weighting__tau={self.tau} gives factors that are not finite: lower it.")
         self.state_["logit_scale"], self.state_["logit_shift"] = scale, -left_out * scale

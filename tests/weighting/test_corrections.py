@@ -450,3 +450,13 @@ def test_correction_of_another_number_of_outputs():
         ValueError, match=r"one logit for each of 3 classes, the module gives outputs of shape \(7, 1\)"
     ):
         weighting.corrected(torch.zeros(7, 1))
+
+
+def test_what_a_fuzz_found_is_an_error_that_names_it():
+    """A tau whose factors overflow, and a module of another width, gave NaN and a RuntimeError of torch."""
+    x, y = np.random.default_rng(0).normal(size=(30, 1)).astype(np.float32), np.repeat([0, 1, 2], 10)
+    given = dict(weighting="tau-norm", warmup_epochs=1, max_epochs=1, random_state=0)
+    with pytest.raises(ValueError, match=r"weighting__tau=.* not finite"):
+        ReweightedClassifier(weighting__tau=1e8, **given).fit(x, y)
+    with pytest.raises(ValueError, match="cannot take the rows of X"):
+        ReweightedClassifier(torch.nn.Linear(3, 3), **given).fit(x, y)

@@ -84,7 +84,7 @@ $(BENCH_STAMP): $(STAMP)
 	touch $@
 
 $(DOCS_STAMP): $(STAMP)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs,scale]"
 	touch $@
 
 $(LOWER_STAMP): pyproject.toml constraints-lower.txt

@@ -51,15 +51,15 @@ def refuse_to_nest(what: str, estimators: Any = None) -> None:
     ----------
     what : str
         What they are part of, for the message.
-    estimators : estimator, sequence of (name, estimator) or None, default=None
+    estimators : estimator, sequence of estimators or None, default=None
         Whose ``distributed``, however deep, is False where each process may go its own way; None: nobody has said so.
     """
     if n_started() == 1:
         return
-    several = estimators if isinstance(estimators, list | tuple) else [("", estimators)]
+    several = estimators if isinstance(estimators, list | tuple) else [estimators]
     said = [
         value
-        for _, estimator in several
+        for estimator in several
         if hasattr(estimator, "get_params")
         for name, value in estimator.get_params(deep=True).items()
         if name.split("__")[-1] == "distributed"

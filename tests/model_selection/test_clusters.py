@@ -64,7 +64,13 @@ def test_on_dask(search: Any, cluster: Any) -> None:
     check_same(found, serial)
 
 
-@SEARCHES
+LOST = "joblib scatters the indices of a fold to one worker: they are gone with it, and GridSearchCV ends with an error"
+
+
+@pytest.mark.parametrize(
+    "search",
+    [PackedGridSearchCV, pytest.param(GridSearchCV, marks=pytest.mark.xfail(strict=False, reason=LOST))],
+)
 def test_a_killed_worker_changes_nothing(search: Any, cluster: Any, tmp_path: Path) -> None:
     X, y = rows()
     folder = str(tmp_path)

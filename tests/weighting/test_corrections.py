@@ -435,7 +435,7 @@ def test_two_classes_are_warned_of(name, warned, recwarn):
     assert sum("next to nothing" in str(w.message) for w in recwarn) == warned
     recwarn.clear()
     fitted(name)
-    assert len(recwarn) == 0
+    assert not [w for w in recwarn if "next to nothing" in str(w.message)]
 
 
 def test_ldam_with_normalised_logits_is_refused():

@@ -4,7 +4,7 @@ What learned weights do, at a glance
 
 Two classes that overlap, twenty-five common rows for each rare one. A plain network gives much of the rare class away.
 ``weighting="hu"`` holds back ten validation rows of each class and learns from them how much every other row weighs:
-here a rare row some fifteen times as much as a common one, and the boundary moves.
+here a rare row many times as much as a common one, and the boundary moves.
 """
 
 import matplotlib.pyplot as plt
@@ -71,5 +71,5 @@ for ax, clf, name in zip(axes, [plain, learned], ['weighting="none"', 'weighting
 fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower left", ncols=3)
 ExampleWeightsDisplay.from_estimator(learned, y, ax=axes[2], log=True, bins=24)
 axes[2].set_title("the learned weights")
-axes[2].legend(loc="upper left", fontsize="small", handlelength=1)
+axes[2].legend(loc="center left", fontsize="small", handlelength=1)
 plt.show()

@@ -17,7 +17,7 @@ from benchmarks.paper_tables.runner import COLUMNS, KEY, Run, finished
 TASK = "SST-2 20:1000"
 RECIPE = Recipe(
     None,
-    {"warmup_epochs": 6, "lr": 0.03, "batch_size": 32, "module__hidden": (8,)},
+    {"warmup_epochs": 15, "lr": 0.03, "batch_size": 32, "module__hidden": (32,)},
     {"max_epochs": 2, "lr": 0.03, "batch_size": 32},
 )
 
@@ -29,7 +29,7 @@ def blobs(seed: int) -> Data:
         y = np.repeat([0, 1], [n_rare, n_common])
         return (rng.normal(size=(len(y), 4)) + 3 * y[:, None]).astype(np.float32), y
 
-    return Data(*rows(12, 80), *rows(5, 5), *rows(40, 40), rare=0)
+    return Data(*rows(30, 80), *rows(5, 5), *rows(40, 40), rare=0)
 
 
 @pytest.fixture(autouse=True)
@@ -66,13 +66,13 @@ def test_a_pack_of_settings_is_the_fits_one_by_one() -> None:
 
 
 def test_out_of_fold_scores_have_seen_no_row_they_score_and_no_test_row(monkeypatch) -> None:
-    (runs,) = plan.chunks([TASK], ["Hu et al."], 1, [1], 2, 48)
+    (runs,) = plan.chunks([TASK], ["two-phase"], 1, [1], 2, 48)
     seen = []
     fit = fits._fitted
 
     def spy(nets, tables, rows):
         seen.extend(rows)
-        assert len(tables[0].X) == 102  # training and validation rows
+        assert len(tables[0].X) == 120  # training and validation rows
         return fit(nets, tables, rows)
 
     monkeypatch.setattr(fits, "_fitted", spy)

@@ -21,10 +21,10 @@ from skreweight._net.check import check_watched
 from skreweight._net.checkpoint import CheckpointFile, RunCheckpoint
 from skreweight._net.criterion import class_weight_vector
 from skreweight._net.explain import FAILURES, explained, first_bad_item
-from skreweight._net.outcome import warn_of_outcome
+from skreweight._net.outcome import ends_finite, warn_of_outcome
 from skreweight._net.outputs import FirstOutputs
-from skreweight._net.predict import logits_of, not_finite
-from skreweight._net.predicting import PREDICTION_ROWS, rows_at_once
+from skreweight._net.predict import logits_of
+from skreweight._net.predicting import rows_at_once
 from skreweight._net.resuming import go_on_from
 from skreweight._net.scaling import fit_scaling
 from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
@@ -240,7 +240,8 @@ def _run(
         check_watched(net.callbacks_, n_epochs, has_validation=rows.validation is not None)
         try:
             run.train(n_epochs)
-            _check_finite(net, rows)
+            if not ends_finite(net, rows.some, has_validation=rows.validation is not None):
+                raise NonFiniteError(None)
         except NonFiniteError as error:
             largest = float(rows.x.abs().max()) if isinstance(rows.x, Tensor) else 0.0
             item = first_bad_item(rows.x) if is_dataset(rows.x) else None
@@ -255,36 +256,11 @@ def _run(
             first_outputs.remove()
             net.example_weights_ = run.example_weights()[: rows.n_given].cpu().numpy()
             net.progress_.row_weights = None
-        warn_of_outcome(net, rows)
+        warn_of_outcome(net, rows.some)
         net.notify("on_train_end", X=X, y=y)
         if processes is not None:  # a callback of the first process may have put other parameters there
             processes.lead([*net.module_.parameters(), *net.module_.buffers()])
         run.correct()  # a Checkpoint may have loaded the best parameters, and the state of the middle with them
-
-
-def _check_finite(net: SkorchClassifier, rows: Rows) -> None:
-    """Raise where the last step, which no later one looks at, left a network of no use.
-
-    Raises
-    ------
-    NonFiniteError
-        Where a parameter, or an output on some of the rows, is not finite. Where batches with such rows were to be
-        skipped: on most of them.
-    """
-    if not net.history:
-        return
-    finite = all(bool(p.isfinite().all()) for p in net.module_.parameters() if p.requires_grad)
-    if rows.validation is not None:  # they were looked at after the last step of each epoch
-        best = net.progress_.best
-        losses = net.history[-1].get("valid_loss", 0.0) if best.loss is None else best.loss
-        finite &= bool(torch.as_tensor(losses).isfinite().all())
-    elif finite and (x := rows.some(PREDICTION_ROWS)) is not None:
-        with torch.no_grad(), net.progress_.drawing(rows.device):
-            outputs = net.infer(x)
-        bad = not_finite(outputs[0] if isinstance(outputs, tuple | list) else outputs)
-        finite = bool(bad.double().mean() <= (0 if net.on_nonfinite == "raise" else 0.5))
-    if not finite:
-        raise NonFiniteError(None)
 
 
 def _begin(net: SkorchClassifier, X: Any, y: Any) -> None:

@@ -303,6 +303,41 @@ class TestFailures:
         for a, b in zip(singles[3].module_.parameters(), nets[3].module_.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
+    def test_a_member_that_its_last_step_ruins_fails_alone(self) -> None:
+        X, y = data()
+        X, y = np.vstack([X, np.full((1, 5), 1e15)]), np.append(y, 0)
+        chosen = [np.arange(N_ROWS) for _ in range(4)]
+        chosen[2][np.flatnonzero(y[:N_ROWS] == 0)[0]] = N_ROWS  # of no other member
+        nets = [
+            ReweightedClassifier(
+                MLP, weighting="none", optimizer=torch.optim.SGD, batch_size=-1, warmup_epochs=1, max_epochs=0,
+                random_state=k,
+            )
+            for k in range(4)
+        ]  # fmt: skip
+        with pytest.raises(ValueError, match="Training ended in epoch 1 with a network") as alone:
+            clone(nets[2]).fit(X[chosen[2]], y[chosen[2]])
+        fits = fit_together(nets, X, y, chosen)
+        assert not fits.alone
+        assert [error is None for error in fits.errors] == [True, True, False, True]
+        assert str(fits.errors[2]) == str(alone.value)
+
+    def test_a_member_whose_weights_sum_to_nothing_warns_as_alone(self) -> None:
+        """Every row of a tiny lam has next to no weight but the one with the largest loss."""
+        X, y = data()
+        nets = [
+            ReweightedClassifier(
+                weighting="absgd", weighting__lam=lam, weighting__max_jump=None, warmup_epochs=1, max_epochs=2,
+                random_state=0,
+            )
+            for lam in (1e-6, 1.0)
+        ]  # fmt: skip
+        with pytest.warns(UserWarning, match="weight of next to 0") as alone:
+            clone(nets[0]).fit(X, y)
+        with pytest.warns(UserWarning, match="weight of next to 0") as packed:
+            assert fit_together(nets, X, y, [np.arange(N_ROWS)] * 2).packs == [2]
+        assert [str(w.message) for w in alone] == [str(w.message) for w in packed]
+
     def test_what_cannot_begin_is_told_apart(self) -> None:
         nets = estimators("absgd")
         nets[2].set_params(weighting__gamma=7.0)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-from skreweight._net.predict import plain
+from skreweight._net.predict import not_finite, plain
 from skreweight._net.predicting import PREDICTION_ROWS
-from skreweight._rows.place import Rows
 
 #: A row of less weight, where 1 is what it has in the plain mean, does nothing.
 SILENT_WEIGHT = 1e-6
@@ -32,20 +33,50 @@ _FIX = (
 )
 
 
-def warn_of_outcome(net: NeuralNet, rows: Rows) -> None:
+def ends_finite(net: NeuralNet, some: Callable[[int], Any], *, has_validation: bool) -> bool:
+    """Whether the last step, which no later one looks at, left a network of use.
+
+    It did not where a parameter, or an output on some of the rows, is not finite; where batches with such rows were
+    to be skipped: on most of them.
+
+    Parameters
+    ----------
+    net : ReweightedClassifier
+    some : callable (n) -> features or None
+        Of the first training rows, up to n; None where they cannot be had.
+    has_validation : bool
+        Whether the network was looked at on validation rows after the last step of each epoch.
+    """
+    if not net.history:
+        return True
+    finite = all(bool(p.isfinite().all()) for p in net.module_.parameters() if p.requires_grad)
+    if has_validation:
+        best = net.progress_.best
+        losses = net.history[-1].get("valid_loss", 0.0) if best.loss is None else best.loss
+        finite &= bool(torch.as_tensor(losses).isfinite().all())
+    elif finite and (x := some(PREDICTION_ROWS)) is not None:
+        with torch.no_grad(), net.progress_.drawing(torch.device(net.device)):
+            outputs = net.infer(x)
+        bad = not_finite(outputs[0] if isinstance(outputs, tuple | list) else outputs)
+        finite = bool(bad.double().mean() <= (0 if net.on_nonfinite == "raise" else 0.5))
+    return finite
+
+
+def warn_of_outcome(net: NeuralNet, some: Callable[[int], Any]) -> None:
     """Warn of a finished training that has done next to nothing.
 
     Parameters
     ----------
     net : ReweightedClassifier
         In evaluation mode.
-    rows : Rows
+    some : callable (n) -> features or None
+        As `ends_finite` takes it.
     """
     _warn_of_silent_rows(net)
     # Who learns something ends below the loss of predicting the class shares: only others are looked at.
     if len(net.history) < FEWEST_EPOCHS or net.history[-1]["train_loss"] < 0.9 * _entropy(net):
         return
-    if (x := rows.some(PREDICTION_ROWS)) is not None and isinstance(x, Tensor) and _is_constant(net, x):
+    if (x := some(PREDICTION_ROWS)) is not None and isinstance(x, Tensor) and _is_constant(net, x):
         warnings.warn(
             f"The network gives the same outputs for all of {len(x)} training rows, so that every prediction is the "
             f"same. {_FIX}",

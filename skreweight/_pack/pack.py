@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from skreweight._classifier import ReweightedClassifier
 from skreweight._composition import plan_of
 from skreweight._net.checkpoint import CheckpointFile
 from skreweight._net.criterion import class_weight_vector
+from skreweight._net.outcome import ends_finite, warn_of_outcome
 from skreweight._net.predict import class_codes
 from skreweight._pack import optimizer as optimizers
 from skreweight._pack.listener import MembersListener
@@ -198,8 +199,16 @@ class Pack:
             net.example_weights_ = weights[k][rows].cpu().numpy()
             self.state.give_member(k, net.progress_)
             epoch, batch = (0, 0) if self.failed is None else self.failed[k].tolist()
-            if batch:
-                error = NonFiniteError(batch)
-                error.explain(epoch, largest, net.lr)
-                errors[member.number] = error
+            some = partial(self._rows_of, k)
+            if not batch and ends_finite(net, some, has_validation=self.rows.validation is not None):
+                warn_of_outcome(net, some)
+                continue
+            error = NonFiniteError(batch or None)
+            error.explain(epoch if batch else len(net.history), largest, net.lr)
+            errors[member.number] = error
         return errors
+
+    def _rows_of(self, k: int, n_most: int) -> Tensor:
+        """Return the features of the first training rows of member k."""
+        rows = torch.arange(len(self.X)) if self.rows.train is None else self.rows.train[k]
+        return self.X[rows[:n_most].to(self.X.device)]

@@ -87,6 +87,9 @@ def test_the_virtual_step_of_other_optimizers_is_refused(optimizer):
         net.fit(X, Y)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The network gives the same outputs:UserWarning"
+)  # so large is the penalty
 def test_lbfgs_sees_the_penalty_of_two_phase():
     common = {
         "optimizer": torch.optim.LBFGS,

@@ -10,6 +10,7 @@ from torch import nn
 
 from skreweight import ReweightedClassifier
 from skreweight._net.predict import are_log_probabilities, are_probabilities
+from skreweight.modules import MLP
 from skreweight.weighting import WEIGHTINGS, get_weighting
 
 X, Y = make_classification(80, 5, n_informative=4, n_redundant=0, weights=[0.7], random_state=0)
@@ -199,7 +200,7 @@ def test_predict_nonlinearity_must_be_a_function():
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
 def test_rows_that_overflow_in_prediction_are_named(method):
-    net = classifier().fit(X, Y)
+    net = classifier(MLP).fit(X, Y)
     rows = X.copy()
     rows[[7, 9]] = 3e38
     with pytest.raises(ValueError, match="not finite for 2 of 80 rows, first for row 7 of X"):

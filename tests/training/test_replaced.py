@@ -145,7 +145,7 @@ def test_a_schedule_follows_a_new_optimizer() -> None:
         net.set_params(optimizer=torch.optim.SGD, lr=0.5)
 
     schedule = LRScheduler(policy=StepLR, step_size=1, gamma=0.1)
-    net = classifier(callbacks=[schedule, At("on_epoch_end", replace, n=2)]).fit(X, Y)
+    net = classifier(lr=0.01, callbacks=[schedule, At("on_epoch_end", replace, n=2)]).fit(X, Y)
     assert dict(net.callbacks_)["LRScheduler"].lr_scheduler_.optimizer is net.optimizer_
     assert net.history[:, "event_lr"] == pytest.approx([0.01, 0.001, 0.5, 0.05])
 

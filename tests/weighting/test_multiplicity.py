@@ -23,7 +23,6 @@ SGD = {"optimizer": torch.optim.SGD, "batch_size": -1}
     [
         ("none", {}),
         ("proportion", {}),
-        ("proportion", {"weighting__scheme": "effective-number"}),
         ("ren", {}),
         ("absgd", {}),
         ("absgd", {"weighting__lam": -1.0, "weighting__gamma": 0.1, "weighting__add_uniform": True}),
@@ -32,12 +31,15 @@ SGD = {"optimizer": torch.optim.SGD, "batch_size": -1}
         ("top-loss", {"weighting__keep": 0.33}),
         ("eg", {"weighting__eta": -0.5}),
         ("eg", {"weighting__eta": 0.5, "weighting__update": "after", "weighting__decay": 2.0}),
-        ("meta", {"weighting__conditional_step": 10.0}),
         ("meta-weight-net", {"weighting__net_lr": 0.1}),
         ("meta-weight-net", {"weighting__normalize": False, "weighting__through_loss": True}),
     ],
 )
 def test_weighted_rows_are_repeated_rows(name: str, options: dict[str, Any]) -> None:
+    """But for effective numbers, and META with them: they know how many rows there are, whatever these count.
+
+    tests/test_sample_weight.py has that the scale of weights does not matter to them.
+    """
     weighted = fitted(name, sample_weight=COUNTS.astype(float), **SGD, **options)
     repeated = fitted(name, rows=np.arange(N_ROWS).repeat(COUNTS), **SGD, **options)
     assert_close(weighted, repeated)

@@ -39,6 +39,10 @@ _RANKING = {
     "average_precision": "average precision",
     "tuned_balanced_accuracy": "balanced accuracy, threshold tuned",
 }
+_TRAINED_ON = (
+    'Boosted trees, the ensemble and "+ v" train on the validation rows as well, so that a threshold tuned on these is '
+    "not theirs to be judged by: look at the ranking, or their own decision."
+)
 _OWN = {"balanced_accuracy": "balanced accuracy, own decision"}
 _NOISE = (
     "clean",
@@ -55,8 +59,7 @@ SCENARIOS = {
         {**_RANKING, **_OWN},
         'Validation and test rows have true labels. "missed": so many of the rare training rows are labelled common; '
         '"false": so many common rows, counted in rare ones, are labelled rare; "symmetric": every label is wrong with '
-        'that probability. Boosted trees, the ensemble and "+ v" train on the validation rows as well, so that a '
-        "threshold tuned on these is not theirs to be judged by: look at the ranking, or their own decision.",
+        f"that probability. {_TRAINED_ON}",
         "noise",
     ),
     "shift": Scenario(
@@ -65,7 +68,8 @@ SCENARIOS = {
         ("strength 0", "strength 1", "strength 2"),
         {**_RANKING, **_OWN},
         "None of the sets at hand says when or where a row was taken, so the shift is made: training rows are drawn "
-        "along the first principal component, validation and test rows are the others. Strength 0 is no shift.",
+        "along the first principal component, validation and test rows are the others. Strength 0 is no shift. "
+        f"{_TRAINED_ON}",
         "shift",
     ),
     "groups": Scenario(
@@ -78,7 +82,7 @@ SCENARIOS = {
             "average_precision": "average precision",
         },
         "Groups are class and the side of the first principal component's median. So many of the training rows of "
-        "each class are on the class's side; test rows are as they come.",
+        f"each class are on the class's side; test rows are as they come. {_TRAINED_ON}",
         "groups",
     ),
     "mislabelled": Scenario(

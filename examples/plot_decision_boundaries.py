@@ -5,8 +5,9 @@ Decision boundaries under the weightings
 Six weightings on the same rows, the same network and the same seed: only ``weighting=`` differs. The line is where
 both classes are equally probable to the network, the shading is its probability of the rare class.
 
-``"absgd"`` weighs by loss: with its default λ = 1 it moves the boundary a little. ``"proportion"`` knows the class
-frequencies. ``"two-phase"``, ``"hu"`` and ``"ours"`` learn from ten balanced validation rows, five of each class.
+``"absgd"`` weighs by loss: with its default λ = 1 it finds no more rare rows here than equal weights do.
+``"proportion"`` knows the class frequencies. ``"two-phase"``, ``"hu"`` and ``"ours"`` learn from ten balanced
+validation rows, five of each class.
 """
 
 import matplotlib.pyplot as plt

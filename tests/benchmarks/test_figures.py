@@ -1,5 +1,6 @@
 """The figures of docs/results: what is drawn is what the tables say, and the pages carry its words."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -83,6 +84,42 @@ def test_pages_carry_the_words_of_their_figures(name, tmp_path):
 def test_a_page_without_the_picture_is_refused():
     with pytest.raises(ValueError, match="once, got 0 times"):
         figures.put_into("nothing", "a.png", figures.Drawn("a", "b"))
+
+
+def test_ranks_on_the_pages_of_methods_are_those_of_the_results():
+    names = {
+        "meta": "META",
+        "meta-weight-net": "Meta-Weight-Net",
+        "term": "TERM",
+        "top-loss": "top loss",
+        "eg": "EG",
+    }
+    names |= {
+        "crt": "cRT",
+        "lws": "LWS",
+        "tau-norm": "tau-norm",
+        "logit-adjustment": "logit adjustment, post hoc",
+    }
+    frame = pd.read_csv(RESULTS / "benchmark_more.csv")
+    metrics = ["G-mean, default decision", "macro-F1, default decision", "average precision"]
+    blocks = [
+        frame[frame["metric"] == m].pivot(index="task", columns="variable", values="mean") for m in metrics
+    ]
+    found = [ranks.average_ranks(block) for block in blocks]
+    for page, name in names.items():
+        (first, second, third), plain = ([f"{one[row]:.1f}" for one in found] for row in (name, "plain"))
+        text = " ".join((RESULTS.parent / "methods" / f"{page}.md").read_text(encoding="utf-8").split())
+        assert f"G-mean {first}, macro-F1 {second}, average precision {third};" in text
+        assert f"the plain network has {plain[0]}, {plain[1]} and {plain[2]}," in text
+    assert "three folds" in text
+
+
+def test_figures_of_trials_on_the_pages_of_methods_are_those_of_the_results():
+    trials = pd.read_csv(RESULTS / "trials_more.csv")
+    cells = {f"{row['mean']:.1f} ± {row['std']:.1f}" for _, row in trials.iterrows()}
+    for path in (RESULTS.parent / "methods").glob("*.md"):
+        _, _, measured = path.read_text(encoding="utf-8").partition("In [the trials]")
+        assert set(re.findall(r"\d+\.\d ± \d+\.\d", measured)) <= cells, path.name
 
 
 def test_the_table_of_the_readme_is_that_of_the_results():

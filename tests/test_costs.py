@@ -155,7 +155,14 @@ def test_each_constraint_step_costs_the_same_again(n_constraint_steps: int) -> N
 @pytest.mark.parametrize(
     ("curvature", "n_classes", "n_curvature_passes"),
     # For two logits the loss depends on their difference: one signal serves gradients and curvature.
-    [("ggn", 2, 0), ("fisher", 2, 0), ("identity", 2, 0), ("ggn", 3, 1), ("identity", 3, 0)],
+    [
+        ("ggn", 2, 0),
+        ("fisher", 2, 0),
+        ("identity", 2, 0),
+        ("ggn", 3, 1),
+        ("ggn-mc", 3, 1),
+        ("identity", 3, 0),
+    ],
 )
 def test_a_curvature_costs_at_most_one_backward_pass_for_all_classes(
     curvature: str, n_classes: int, n_curvature_passes: int

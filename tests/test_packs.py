@@ -207,6 +207,7 @@ def test_member_is_the_network_alone(
         ("hu", {"weighting__virtual_step": "optimizer", "weighting__normalization": "softmax"}),
         ("hu", {"weighting__virtual_batch_size": 8, "weighting__lp_coef": 0.01}),
         ("ours", {"weighting__curvature": "fisher", "weighting__n_constraint_steps": 2}),
+        ("ours", {"weighting__curvature": "ggn-mc", "weighting__n_probes": 2}),
         ("ours", {"weighting__curvature": "hessian", "weighting__normalization": "softmax"}),
         ("ours", {"validation_batch_size": 5, "weighting__backtrack": False}),
         ("absgd", {"restart_stage_two": True, "class_weight": "balanced", "defer_class_weight": True}),

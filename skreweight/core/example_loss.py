@@ -155,7 +155,36 @@ class ExampleLoss:
             factor = factor * self._scale(targets).sqrt().unsqueeze(-1)
         return factor.view(-1, *outputs.shape)
 
-    def _eigen_factor(self, z: Tensor, targets: Tensor) -> Tensor:
+    @torch.no_grad()
+    def hessian_draw(self, outputs: Tensor, targets: Tensor, signs: Tensor) -> Tensor:
+        """Return a column c with E[c cᵀ] = ∂²f_i/∂z_i² over random signs s, shape (1, *M, B, C).
+
+        For cross-entropy c = √p∘s − p(√p·s), since (diag(√p) − p√pᵀ)(diag(√p) − p√pᵀ)ᵀ = diag(p) − ppᵀ: C figures a
+        row, where `hessian_factor` has (C − 1)C. For any other criterion it is H^½ s, H as `hessian_factor` makes
+        it positive.
+
+        Parameters
+        ----------
+        outputs, targets : torch.Tensor of shape (*M, B, C) and (*M, B)
+        signs : torch.Tensor of the shape of the outputs
+            1 or −1, independent.
+        """
+        if not self._is_cross_entropy:
+            with torch.enable_grad():
+                root = self._eigen_factor(outputs.detach().requires_grad_(), targets, symmetric=True)
+            factor = root.detach().view(-1, *outputs.shape)
+            by_column = signs.reshape(*targets.shape, -1).movedim(-1, 0)
+            return (factor * by_column.reshape(*by_column.shape, *[1] * (outputs.dim() - targets.dim()))).sum(
+                0, keepdim=True
+            )
+        p = torch.softmax(outputs, dim=-1)
+        mixed = p.sqrt() * signs
+        column = mixed - p * mixed.sum(-1, keepdim=True)
+        if self.class_scale is not None:
+            column = column * self._scale(targets).sqrt().unsqueeze(-1)
+        return column.unsqueeze(0)
+
+    def _eigen_factor(self, z: Tensor, targets: Tensor, *, symmetric: bool = False) -> Tensor:
         n_rows = targets.numel()
         (gradient,) = torch.autograd.grad(self(z, targets).sum(), z, create_graph=True)
         columns = gradient.view(n_rows, -1).unbind(1)
@@ -169,7 +198,13 @@ class ExampleLoss:
                 raise
             return flat
         values, vectors = torch.linalg.eigh(torch.stack(rows, dim=1))
-        return (vectors * values.clamp(min=0).sqrt().unsqueeze(1)).permute(2, 0, 1)
+        if not symmetric:
+            return (vectors * values.clamp(min=0).sqrt().unsqueeze(1)).permute(2, 0, 1)
+        # Eigenvectors have no sign, and of equal values no direction: VΛ^½Vᵀ depends on neither. Rounding's part of a
+        # value that is 0 would be large in the root.
+        least = values.abs().amax(1, keepdim=True) * (len(columns) * torch.finfo(values.dtype).eps)
+        root = torch.where(values > least, values, 0.0).sqrt()
+        return ((vectors * root.unsqueeze(1)) @ vectors.mT).permute(2, 0, 1)
 
 
 def softmax_factor(logits: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class Products(Protocol):
     ----------
     model : Model
     outputs : torch.Tensor of shape (*M, B, C)
+    targets : torch.Tensor of shape (*M, B)
     loss : ExampleLoss
         What the losses are of the outputs.
     exact_squares : bool
@@ -36,6 +37,7 @@ class Products(Protocol):
 
     model: Model
     outputs: Tensor
+    targets: Tensor
     loss: ExampleLoss
     exact_squares: bool
 

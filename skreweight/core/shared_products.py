@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
@@ -30,6 +30,7 @@ class SharedProducts:
         self.share, self._exchange = share, exchange
         self.model: Model = share.model
         self.outputs: Tensor = share.outputs
+        self.targets: Tensor = share.targets
         self.loss: ExampleLoss = share.loss
         self.exact_squares: bool = share.exact_squares
 
@@ -68,8 +69,7 @@ class SharedProducts:
         """Return the diagonal of Σ_i w_i J_iᵀ (∂²f_i/∂z²) J_i over all processes."""
         if self.exact_squares:
             return list(self._exchange.gradients(self.share.gauss_newton(weights)))
-        graph: Any = self.share
-        return self.squares(self.loss.hessian_factor(self.outputs, graph.targets), weights)
+        return self.squares(self.loss.hessian_factor(self.outputs, self.targets), weights)
 
     def fisher(self, weights: Tensor) -> list[Tensor]:
         """Return Σ_i w_i (∇f_i)² over all processes."""

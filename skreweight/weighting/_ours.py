@@ -48,13 +48,15 @@ class Ours(Hu):
         Upper limit of η, tuned by the paper in {1e-2, 1e-3, 1e-4, 1e-5}; None: the cap alone.
     polyak : float or None, default=0.01
         Fraction of L_val that one step may ask for; None: no cap, a step size is then required.
-    curvature : {"ggn", "hessian", "fisher", "identity"}, default="ggn"
-        D: the diagonal of the generalised Gauss-Newton matrix (the Hessian's own for networks of ReLUs), the
-        absolute value of Hutchinson's estimate of the Hessian's, of the empirical Fisher matrix, or ones.
+    curvature : {"auto", "ggn", "ggn-mc", "hessian", "fisher", "identity"}, default="auto"
+        D: the diagonal of the generalised Gauss-Newton matrix (the Hessian's own for networks of ReLUs), which
+        costs a backpropagation for each class but one; its unbiased Monte Carlo estimate, which costs one; the
+        absolute value of Hutchinson's estimate of the Hessian's; of the empirical Fisher matrix; or ones.
+        ``"auto"``: ``"ggn"`` up to 16 classes, ``"ggn-mc"`` above.
     damping : float, default=0.1
         Added to D, absolute.
     n_probes : int, default=1
-        Draws that an estimated D averages: for "hessian", and for "ggn" and "fisher" where the network has
+        Draws that an estimated D averages: for "ggn-mc" and "hessian", and for "ggn" and "fisher" where the network has
         parameters outside layers that are linear in them.
     backtrack : bool, default=True
         Whether to make sure that L_val after each step is not above L_val before it.
@@ -82,7 +84,7 @@ class Ours(Hu):
     n_constraint_steps: int = count(1, at_least=0)
     constraint_step_size: float | None = number(None, at_least=0)
     polyak: float | None = number(0.01, above=0, or_none=True)
-    curvature: str = choice("ggn", "hessian", "fisher", "identity")
+    curvature: str = choice("auto", "ggn", "ggn-mc", "hessian", "fisher", "identity")
     damping: float = number(0.1, at_least=0)
     n_probes: int = count(1, at_least=1)
     backtrack: bool = flag(True)

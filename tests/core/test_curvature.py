@@ -1,12 +1,16 @@
 """Every curvature against a Hessian, or a Gauss-Newton or Fisher matrix, formed entry by entry."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from skreweight.core.curvature import CURVATURES, diagonal
+from skreweight.core.curvature import CURVATURES, MAX_CLASSES_EXACT, diagonal
+from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.graph_products import GraphProducts
 from skreweight.core.model import Model
+from skreweight.core.products import ProductsFinder
 from skreweight.core.signal_products import SignalProducts
 from tests.cases import CASES, Case
 from tests.core import oracles
@@ -69,6 +73,63 @@ def test_unbiased_from_graphs(kind: str, name: str) -> None:
     assert_mean_is(draws, expected)
     averaged = flat(diagonal(kind, gradients, weights(), n_probes=N_DRAWS))
     assert difference(averaged, expected) < 0.5
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tanh", "convolutions", "class weights", "focal", "relu, two classes", "own parameter", "one logit"],
+)
+def test_monte_carlo_is_unbiased(name: str) -> None:
+    case = CASES[name]
+    model = case.model()
+    products = chosen_products(case, model, False)
+    draws = torch.stack([flat(diagonal("ggn-mc", products, weights())) for _ in range(3 * N_DRAWS)])
+    assert draws.dtype == torch.float64
+    expected = exact_diagonal("ggn", products.model, case)
+    if name == "one logit":  # one column with one sign, whose square is 1: exact
+        assert difference(draws[0], expected) < BOUND
+        return
+    assert draws.std(0).max() > 0
+    assert_mean_is(draws, expected)
+    averaged = flat(diagonal("ggn-mc", products, weights(), n_probes=N_DRAWS))
+    assert difference(averaged, expected) < 0.5
+
+
+def of_classes(n_classes: int) -> SignalProducts:
+    """Products of a small network with that many outputs."""
+    torch.manual_seed(0)
+    model = Model(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, n_classes)).double()).evaluation()
+    x, y = torch.randn(6, 3, dtype=torch.float64), torch.arange(6) % n_classes
+    products = ProductsFinder(model)(x, y, ExampleLoss(nn.CrossEntropyLoss(reduction="none")))
+    assert isinstance(products, SignalProducts)
+    return products
+
+
+def test_monte_carlo_of_many_classes_is_unbiased() -> None:
+    products = of_classes(40)
+    draws = torch.stack([flat(diagonal("ggn-mc", products, weights())) for _ in range(10 * N_DRAWS)])
+    assert_mean_is(draws, flat(diagonal("ggn", products, weights())))
+
+
+@pytest.mark.parametrize("n_classes", [3, MAX_CLASSES_EXACT, MAX_CLASSES_EXACT + 1, 300])
+def test_backpropagations_of_auto_are_bounded(n_classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    products = of_classes(n_classes)
+    recorded, signals_of = [], products.recorded.backpropagated_all
+
+    def counted(cotangents: Tensor) -> Any:
+        recorded.append(len(cotangents))
+        return signals_of(cotangents)
+
+    monkeypatch.setattr(products.recorded, "backpropagated_all", counted)
+    state = torch.get_rng_state()
+    found = flat(diagonal("auto", products, weights()))
+    is_exact = n_classes <= MAX_CLASSES_EXACT
+    assert recorded == [n_classes - 1 if is_exact else 1]
+    # Up to the bound it is the exact one bit for bit, and draws nothing.
+    assert torch.equal(state, torch.get_rng_state()) == is_exact
+    assert torch.equal(found, flat(diagonal("ggn", products, weights()))) == is_exact
+    torch.set_rng_state(state)
+    assert torch.equal(found, flat(diagonal("ggn-mc", products, weights()))) != is_exact
 
 
 @pytest.mark.parametrize(

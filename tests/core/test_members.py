@@ -139,6 +139,14 @@ def test_estimates_from_graphs_draw_for_each_member(name: str, kind: str) -> Non
     trio.assert_same(diagonal(kind, pack, trio.w, n_probes=3), expected)
 
 
+@pytest.mark.parametrize("name", ["tanh", "class weights", "focal", "one logit", "own parameter"])
+def test_monte_carlo_curvature_draws_for_each_member(name: str) -> None:
+    trio = Trio(CASES[name], training=False)
+    pack, alone = trio.products()
+    expected = [diagonal("ggn-mc", p, trio.w[k], n_probes=2) for k, p in enumerate(alone)]
+    trio.assert_same(diagonal("ggn-mc", pack, trio.w, n_probes=2), expected)
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @every_case
 def test_validation_loss(name: str) -> None:
@@ -197,7 +205,7 @@ def test_virtual_step(name: str, kind: str, batch_size: int | None) -> None:
 @pytest.mark.parametrize(
     "name", ["tanh", "relu, two classes", "class weights", "own parameter", "batch norm"]
 )
-@pytest.mark.parametrize("curvature", ["ggn", "hessian", "fisher", "identity"])
+@pytest.mark.parametrize("curvature", ["ggn", "ggn-mc", "hessian", "fisher", "identity"])
 @pytest.mark.parametrize("in_numbers", [False, True])
 def test_constraint_step(name: str, curvature: str, in_numbers: bool) -> None:
     """With one step refused, one halted and numbers of each member's own."""

@@ -87,6 +87,7 @@ CASES: dict[str, dict[str, Any]] = {
     "hu sgd step": _other(weighting="hu", weighting__virtual_step="optimizer", weights=True),
     "hu softmax": _other(weighting="hu", weighting__normalization="softmax", weighting__lp_coef=1e-3),
     "ours hessian": _other(weighting="ours", weighting__curvature="hessian", weights=True),
+    "ours Monte Carlo": _other(weighting="ours", weighting__curvature="ggn-mc"),
     "ours fisher general": _other(weighting="ours", weighting__curvature="fisher", module=Net),
     "ours constraint": _other(weighting="ours", weighting__n_constraint_steps=3, diagnostics=True),
     "drawn validation": _other(weighting="ours", validation_batch_size=5),

@@ -163,11 +163,14 @@ def _settings_in_words(config: str) -> str:
 def _benchmark_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.DataFrame]:
     """Average ranks by metric and decision, and every set's scores."""
     decisions = {"default decision": rows, "threshold tuned on validation rows": tuned(rows)}
-    panels: dict[str, pd.DataFrame] = {}
-    for decision, decided in decisions.items():
-        for key in ("g_mean", "macro_f1"):
-            panels[f"{METRICS[key]}, {decision}"] = _scores(decided, key)
-    panels[METRICS["average_precision"]] = _scores(rows, "average_precision")
+    of_panels = {
+        f"{METRICS[key]}, {decision}": (decided, key)
+        for decision, decided in decisions.items()
+        for key in ("g_mean", "macro_f1")
+    }
+    of_panels[METRICS["average_precision"]] = (rows, "average_precision")
+    panels = {title: _scores(*of) for title, of in of_panels.items()}
+    spreads = {title: _scores(*of, statistic="std") for title, of in of_panels.items()}
     columns = {title: ranks.average_ranks(scores) for title, scores in panels.items()}
     order = rows["method"].unique()
     block = pd.DataFrame(columns).loc[order].map("{:.1f}".format)
@@ -175,7 +178,7 @@ def _benchmark_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.
     text = (
         f"Average ranks over {n_sets} sets (1 is best), of the mean over folds. Two methods differ at the level "
         f"of 5 % where their ranks differ by more than {ranks.critical_difference(n_methods, n_sets):.1f} "
-        f"(Nemenyi).\n\n{_markdown(block)}\n"
+        f"(Nemenyi).\n\n{_markdown(block)}\nThe scores, per cent, mean ± standard deviation over folds:\n\n"
     )
     for title, scores in panels.items():
         p = (
@@ -183,19 +186,30 @@ def _benchmark_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.
             if min(n_sets, n_methods) > 2
             else "too few to test"
         )
-        text += f"## {title} ({p})\n\n{_markdown(scores.T.map(lambda v: f'{100 * v:.1f}'))}\n"
+        cells = {
+            task: [
+                _cell(100 * m, 100 * s)
+                for m, s in zip(scores.loc[task], spreads[title].loc[task], strict=True)
+            ]
+            for task in scores.index
+        }
+        text += f"## {title} ({p})\n\n{_markdown(pd.DataFrame(cells, index=scores.columns))}\n"
     if n_methods > 1:
         text = _figure(critical_differences(panels, out / f"{table}.png"), table) + text
     summary = pd.concat(
-        scores.reset_index().melt("task", value_name="mean").assign(metric=title)
+        scores.reset_index()
+        .melt("task", value_name="mean")
+        .assign(std=spreads[title].reset_index().melt("task")["value"], metric=title)
         for title, scores in panels.items()
     )
     return text, summary
 
 
-def _scores(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return means over folds, one row per set and one column per method; a failed fit counts as 0."""
+def _scores(rows: pd.DataFrame, metric: str, statistic: str = "mean") -> pd.DataFrame:
+    """Return means (or "std") over folds, one row per set and one column per method; a failed fit counts as 0."""
     filled = best_on_validation(rows).fillna({metric: 0.0})
-    scores = filled.pivot_table(index="task", columns="method", values=metric, sort=False)
+    scores = (
+        filled.groupby(["task", "method"], sort=False)[metric].agg(statistic).unstack("method", sort=False)
+    )
     scores.columns.name = None
     return scores[list(rows["method"].unique())]

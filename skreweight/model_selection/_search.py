@@ -89,7 +89,7 @@ class PackedGridSearchCV(PackedSearch, GridSearchCV):
     n_jobs : int or None, default=None
         Processes over which packs are spread, by joblib.
     verbose : int, default=0
-        1 says how many fits were packed, and why others were not.
+        1 shows a progress bar, where tqdm is installed, and says how many fits were packed and why others were not.
     pre_dispatch : int or str, default="2*n_jobs"
         As in `GridSearchCV`, for what cannot be packed.
     max_pack_size : int or None, default=None

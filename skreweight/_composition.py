@@ -345,7 +345,7 @@ def plan_of(
         autocast=None if net.autocast is None else torch.bfloat16,
         diagnostics=net.diagnostics,
         classifier=net.classifier,
-        logits_of=lambda outputs: logits_of(outputs, net.criterion_),
+        logits_of=lambda outputs, n_lead: logits_of(outputs, net.criterion_, n_lead),
     )
 
 

@@ -348,6 +348,41 @@ class TestFailures:
         assert fits.packs == [4]
 
 
+class FlatLogit(nn.Module):
+    """One logit a row, without an axis for it."""
+
+    def __init__(self, n_features: int, n_classes: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(n_features, 1).double()
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        return self.last(X).squeeze(-1)
+
+
+class Logistic(nn.Module):
+    """A criterion of the user's for one logit."""
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return nn.functional.softplus(outputs) - targets * outputs
+
+
+@pytest.mark.parametrize("criterion", [Logistic, nn.BCEWithLogitsLoss])
+@pytest.mark.parametrize("n_validation", [1, 9])
+def test_flat_outputs_of_a_pack_are_rows_not_classes(criterion: type[nn.Module], n_validation: int) -> None:
+    def made() -> list[Any]:
+        options = {"module": FlatLogit, "criterion": criterion, "validation_data": n_validation}
+        return estimators("logit-adjustment", numbers={"tau": [None] * K}, **options)
+
+    nets = made()
+    fits = together(nets, rows())
+    assert fits.packs == [K]  # none failed and was fitted by itself
+    for member, single in zip(nets, alone(made(), rows()), strict=True):
+        assert_member(member, single)
+        np.testing.assert_allclose(
+            member.predict_proba(data()[0]), single.predict_proba(data()[0]), rtol=1e-10
+        )
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

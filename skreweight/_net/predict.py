@@ -103,13 +103,22 @@ def decision(outputs: Tensor, criterion: nn.Module) -> Tensor:
     return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs
 
 
-def logits_of(outputs: Tensor, criterion: nn.Module) -> Tensor:
-    """Return the logits whose softmax the probabilities are, shape (..., n_classes): 0 and t for one logit t."""
+def logits_of(outputs: Tensor, criterion: nn.Module, n_lead: int = 0) -> Tensor:
+    """Return the logits whose softmax the probabilities are, shape (*M, n_rows, n_classes): 0 and t for one logit t.
+
+    Parameters
+    ----------
+    outputs : torch.Tensor of shape (*M, n_rows, n_classes), (*M, n_rows, 1) or (*M, n_rows)
+    criterion : torch.nn.Module
+    n_lead : int, default=0
+        How many axes M has: whether the last axis is that of the rows cannot be told from the shape alone.
+    """
     criterion = plain(criterion)
     if isinstance(criterion, nn.NLLLoss):
         return outputs if _are_logs(outputs) else outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log()
-    if isinstance(criterion, nn.BCEWithLogitsLoss) or outputs.dim() == 1 or outputs.shape[-1] == 1:
-        t = outputs.squeeze(-1) if outputs.dim() > 1 else outputs
+    is_flat = outputs.dim() == n_lead + 1
+    if isinstance(criterion, nn.BCEWithLogitsLoss) or is_flat or outputs.shape[-1] == 1:
+        t = outputs if is_flat else outputs.squeeze(-1)
         return torch.stack([torch.zeros_like(t), t], dim=-1)
     return outputs * criterion.scale if isinstance(criterion, LDAMLoss) else outputs
 

@@ -332,7 +332,7 @@ class Run:
         def validation() -> tuple[Tensor, Tensor]:
             self._need_validation(plan.stages[-1].weighting)
             x, targets = self._validation_rows()
-            return plan.logits_of(model(x)), targets
+            return plan.logits_of(model(x), model.n_lead), targets
 
         def classifier() -> tuple[Tensor, Tensor | None]:
             layer = model.module.get_submodule(self._classifier(plan).name)

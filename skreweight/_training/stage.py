@@ -121,7 +121,7 @@ class Plan:
         Whether figures of the weights are collected from stage 2 on.
     classifier : str
         Name of the layer that makes the logits; "auto": it is looked for where it is needed.
-    logits_of : callable (outputs) -> logits of shape (*M, n, C)
+    logits_of : callable (outputs, number of axes M) -> logits of shape (*M, n, C)
         What corrections are made to.
     trusts_products : bool
         Whether fast products of gradients are used without being compared with slow ones first.
@@ -141,5 +141,5 @@ class Plan:
     autocast: torch.dtype | None = None
     diagnostics: bool = False
     classifier: str = "auto"
-    logits_of: Callable[[Tensor], Tensor] = lambda outputs: outputs
+    logits_of: Callable[[Tensor, int], Tensor] = lambda outputs, n_lead: outputs
     trusts_products: bool = False

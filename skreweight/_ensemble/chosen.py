@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import PredefinedSplit
@@ -16,8 +18,10 @@ from skreweight._ensemble.folds import IntArray, Split
 from skreweight._ensemble.kinds import Kind, judging_weights
 from skreweight._ensemble.progress import MembersProgress
 from skreweight._ensemble.rows import Table
+from skreweight._ensemble.spread import cut, spread
 from skreweight._net.checkpoint import CheckpointFile
 from skreweight._pack.fit import fit_together
+from skreweight._pack.rows import JudgedOn
 from skreweight._rows.carve import shown
 
 
@@ -30,8 +34,9 @@ def train(
     random_state: np.random.RandomState,
     progress: MembersProgress,
     checkpoint: CheckpointFile | None = None,
+    n_jobs: int | None = None,
 ) -> list[Kind]:
-    """Train members of each kind on every split, one kind after another.
+    """Train members of each kind on every split, one kind after another in one process.
 
     A member whose weighting learns from validation rows learns from about half of the rows it holds out, the same
     number from every class; the other half stops it and gives the out-of-fold probabilities.
@@ -46,18 +51,31 @@ def train(
     random_state : RandomState
     progress : MembersProgress
     checkpoint : CheckpointFile or None, default=None
+    n_jobs : int or None, default=None
 
     Raises
     ------
     KeyboardInterrupt
         Before all members of the first kind are trained; later on the kinds that are trained by then are kept.
     """
+    drawn = [
+        _drawn(estimator, name, table, splits, classes, random_state)
+        for estimator, name in zip(estimators, _names_of(estimators), strict=True)
+    ]
+    labels, rest = classes[table.codes], replace(table, x=None)
+    parts = cut(len(splits), n_jobs)
+    if effective_n_jobs(n_jobs) == 1:
+        answers: Iterator[Any] = (
+            _fitted(table.x, rest, labels, members, classes, progress, checkpoint) for members in drawn
+        )
+    else:
+        jobs = [(table.x, rest, labels, members.part(part), classes) for members in drawn for part in parts]
+        what = f"{len(drawn) * len(splits)} networks"
+        answers = spread(_fitted, jobs, n_jobs=n_jobs, what=what, progress=progress)
     kinds: list[Kind] = []
-    for estimator, name in zip(estimators, _names_of(estimators), strict=True):
+    for members in drawn:
         try:
-            kinds.append(
-                _trained(estimator, name, table, splits, classes, random_state, progress, checkpoint)
-            )
+            kinds.append(_kind(members, [next(answers) for _ in parts], len(labels), progress))
         except KeyboardInterrupt:
             if not kinds:
                 raise
@@ -66,21 +84,42 @@ def train(
     return kinds
 
 
-def _trained(
+@dataclass(frozen=True)
+class Members:
+    """Members of a kind, before they are trained.
+
+    Attributes
+    ----------
+    name : str
+    nets : list of ReweightedClassifier
+    rows : list of ndarray
+        Which rows each is given.
+    judged : list of (ndarray, ndarray)
+        Rows that stop each, and how much they count.
+    splits : list of Split
+    """
+
+    name: str
+    nets: list[ReweightedClassifier]
+    rows: list[IntArray]
+    judged: list[JudgedOn]
+    splits: list[Split]
+
+    def part(self, part: slice) -> Members:
+        """Return some of the members."""
+        return Members(self.name, self.nets[part], self.rows[part], self.judged[part], self.splits[part])
+
+
+def _drawn(
     estimator: ReweightedClassifier,
     name: str,
     table: Table,
     splits: Sequence[Split],
     classes: NDArray[Any],
     random_state: np.random.RandomState,
-    progress: MembersProgress,
-    checkpoint: CheckpointFile | None,
-) -> Kind:
-    """Train a member on every split, as many of them at once as can be."""
+) -> Members:
+    """Draw the rows and the seed of a member on every split."""
     codes, weights, labels = table.codes, table.weights, classes[table.codes]
-    pair: tuple[Any, Any] = (None, None)
-    if table.validation is not None:
-        pair = (table.validation[0], classes[table.validation[1]])
     if estimator.validation_data is not None:
         raise ValueError(
             "validation_data of the estimator is set, but members validate on their folds: leave it None, and give "
@@ -91,7 +130,7 @@ def _trained(
             "checkpoint of the estimator is set, but its members are trained together: set the ensemble's own."
         )
     method = estimator.components[0].made(vars(estimator))
-    learns = method.needs_validation and pair[0] is None
+    learns = method.needs_validation and table.validation is None
     members = _of_one_size(splits, codes, random_state)
     halves = (
         _learned_from(members, codes, labels, random_state)
@@ -112,27 +151,59 @@ def _trained(
         rows.append(used)
         judged.append((left, judging_weights(codes[left], weights[left], balanced=balanced)))
         own.append(Split(split.train, left))
-    progress.show(None, f"{len(nets)} networks, {name}")
+    return Members(name, nets, rows, judged, own)
+
+
+def _fitted(
+    x: Any,
+    rest: Table,
+    labels: NDArray[Any],
+    members: Members,
+    classes: NDArray[Any],
+    progress: MembersProgress | None = None,
+    checkpoint: CheckpointFile | None = None,
+) -> tuple[list[ReweightedClassifier], dict[str, list[int]]]:
+    """Train members, as many at once as can be; return them, and which were trained by themselves and why."""
+    nets = members.nets
+    pair: tuple[Any, Any] = (None, None)
+    if rest.validation is not None:
+        pair = (rest.validation[0], classes[rest.validation[1]])
+    if progress is not None:
+        progress.show(None, f"{len(nets)} networks, {members.name}")
     fits = fit_together(
         nets,
-        table.x,
+        x,
         labels,
-        rows,
-        sample_weight=None if (weights == 1).all() else weights,
+        members.rows,
+        sample_weight=None if (rest.weights == 1).all() else rest.weights,
         X_val=pair[0],
         y_val=pair[1],
-        judged=judged,
-        on_epoch=progress.advance,
+        judged=members.judged,
+        on_epoch=None if progress is None else progress.advance,
         checkpoint=checkpoint,
     )
     error = next((error for error in fits.errors if error is not None), None)
     if error is not None:
         raise error
-    progress.say(_about(fits.alone, len(nets), name))
-    example_weights = np.full((len(nets), len(codes)), np.nan)
-    for of_member, net, used in zip(example_weights, nets, rows, strict=True):
+    return nets, fits.alone
+
+
+def _kind(
+    members: Members,
+    parts: Sequence[tuple[list[ReweightedClassifier], dict[str, list[int]]]],
+    n_rows: int,
+    progress: MembersProgress,
+) -> Kind:
+    """Put the members of a kind together, which were trained in parts."""
+    nets, alone = [], Counter[str]()
+    for some, reasons in parts:
+        nets += some
+        alone.update({reason: len(numbers) for reason, numbers in reasons.items()})
+    progress.say(_about(alone, len(nets), members.name))
+    example_weights = np.full((len(nets), n_rows), np.nan)
+    for of_member, net, used in zip(example_weights, nets, members.rows, strict=True):
         of_member[used] = net.example_weights_
-    return Kind(name, nets, own, example_weights, None)
+    return Kind(members.name, nets, members.splits, example_weights, None)
 
 
 def _names_of(estimators: Sequence[ReweightedClassifier]) -> list[str]:
@@ -182,8 +253,8 @@ def _learned_from(
     ]
 
 
-def _about(alone: dict[str, list[int]], n_members: int, name: str) -> str:
+def _about(alone: Mapping[str, int], n_members: int, name: str) -> str:
     """Say how many members were trained one after another, and why."""
-    reasons = "; ".join(f"{len(numbers)} because {reason}" for reason, numbers in alone.items())
-    n_alone = sum(len(numbers) for numbers in alone.values())
+    reasons = "; ".join(f"{number} because {reason}" for reason, number in alone.items())
+    n_alone = sum(alone.values())
     return f"{name}: {n_alone} of {n_members} networks trained one after another, {reasons}" if alone else ""

@@ -25,6 +25,7 @@ from skreweight._ensemble.probabilities import FloatArray, log_of
 from skreweight._ensemble.progress import MembersProgress
 from skreweight._ensemble.resuming import begun
 from skreweight._ensemble.rows import Table
+from skreweight._ensemble.spread import check_n_jobs
 from skreweight._net.checkpoint import CheckpointFile
 from skreweight._net.criterion import class_weight_vector
 from skreweight._rows.carve import check_given_codes, shown
@@ -75,6 +76,9 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         Steps of the optimiser in the recipe. None: 40 epochs, but at least 300 steps and at most 700.
     device : str or torch.device, default="auto"
         Of the recipe's networks. ``"auto"``: CUDA where there is one, else the CPU.
+    n_jobs : int or None, default=None
+        Processes that train the members, two or more each; the result is that of one process but for rounding. −1: one
+        a core. None: 1, or what `joblib.parallel_config` says (Dask too). Not with ``checkpoint``.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         1 shows a progress bar, where tqdm is installed.
@@ -137,6 +141,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         "class_weight": [StrOptions({"balanced", "effective-number"}), dict, None],
         "n_steps": [Interval(Integral, 1, None, closed="left"), None],
         "device": "no_validation",
+        "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "checkpoint": [str, PathLike, None],
@@ -155,6 +160,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         class_weight: Any = None,
         n_steps: int | None = None,
         device: Any = "auto",
+        n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
         checkpoint: str | PathLike[str] | None = None,
@@ -169,6 +175,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         self.class_weight = class_weight
         self.n_steps = n_steps
         self.device = device
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
         self.checkpoint = checkpoint
@@ -179,7 +186,8 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
     ) -> Self:
         """Train all members, and choose calibration and decision on the rows that they held out.
 
-        Ctrl-C ends training early and keeps what is trained by then, with a warning.
+        Ctrl-C ends training early and keeps what is trained by then, with a warning; with several processes it keeps
+        finished kinds of a list of estimators alone.
 
         Parameters
         ----------
@@ -202,6 +210,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
             For parameters or data that cannot be used.
         """
         self._validate_params()
+        check_n_jobs(self.n_jobs, self.checkpoint)
         encoding = Encoding(self.encoder, for_recipe=self.estimator is None)
         checked = encoding.check(X, self, reset=True)
         labels = labels_of(X, y)
@@ -217,7 +226,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         folds = stratified_folds(
             rows.codes, np.flatnonzero(rows.weights > 0), self.n_folds, self.n_repeats, random_state
         )
-        kinds = self._trained(encoding, rows, folds, classes, random_state, file)
+        kinds = self._trained(rows, folds, classes, random_state, file)
         self.classes_, self.folds_ = classes, folds
         self._encoding = encoding
         self._learn_of_members(kinds, rows)
@@ -255,7 +264,6 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
 
     def _trained(
         self,
-        encoding: Encoding,
         rows: Table,
         folds: NDArray[np.int64],
         classes: NDArray[Any],
@@ -264,27 +272,18 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
     ) -> list[Kind]:
         progress = MembersProgress(self.verbose)
         members = splits(folds, rows.codes, self.n_folds)
+        common: dict[str, Any] = {
+            "random_state": random_state,
+            "progress": progress,
+            "checkpoint": checkpoint,
+            "n_jobs": self.n_jobs,
+        }
         try:
             if self.estimator is not None:
-                kinds = chosen.train(
-                    kinds_in(self.estimator),
-                    rows,
-                    members,
-                    classes,
-                    random_state=random_state,
-                    progress=progress,
-                    checkpoint=checkpoint,
-                )
+                kinds = chosen.train(kinds_in(self.estimator), rows, members, classes, **common)
             else:
                 kinds = table.train(
-                    rows,
-                    members,
-                    classes,
-                    n_steps=self.n_steps,
-                    device=self.device,
-                    random_state=random_state,
-                    progress=progress,
-                    checkpoint=checkpoint,
+                    rows, members, classes, n_steps=self.n_steps, device=self.device, **common
                 )
         finally:
             progress.close()

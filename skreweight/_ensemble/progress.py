@@ -34,11 +34,11 @@ class MembersProgress(MembersListener):
         self._nets = [[net] for net in nets]
         self.show(n_epochs, f"{len(nets)} networks")
 
-    def show(self, n_epochs: int | None, what: str) -> None:
-        """Begin a bar of so many epochs, whose number may not be known."""
+    def show(self, n_units: int | None, what: str, unit: str = "epoch") -> None:
+        """Begin a bar of so many epochs or other units, whose number may not be known."""
         self.close()
         if self._verbose > 0:
-            self._bar = new_bar(n_epochs, what)
+            self._bar = new_bar(n_units, what, unit)
 
     def say(self, what: str) -> None:
         """Print a line, if there is one to print and the user wants to hear of it."""

@@ -14,7 +14,7 @@ from skreweight._net.checkpoint import CheckpointFile
 from skreweight._rows.fingerprint import of_rows, of_value
 
 #: Parameters on which the members do not depend.
-WITHOUT_EFFECT = ("verbose", "checkpoint", "checkpoint_every", "decision", "calibration")
+WITHOUT_EFFECT = ("n_jobs", "verbose", "checkpoint", "checkpoint_every", "decision", "calibration")
 
 
 def begun(

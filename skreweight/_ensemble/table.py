@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 from skreweight._classifier import ReweightedClassifier
 from skreweight._ensemble import recipe
 from skreweight._ensemble.folds import Split
-from skreweight._ensemble.kinds import Kind, balanced_weights, judging_weights
+from skreweight._ensemble.kinds import Kind, balanced_weights, judging_weights, stacked_weights
 from skreweight._ensemble.probabilities import FloatArray
 from skreweight._ensemble.progress import MembersProgress
 from skreweight._ensemble.rows import Table
+from skreweight._ensemble.spread import cut, spread
 from skreweight._net.checkpoint import CheckpointFile
 from skreweight._net.predict import class_codes
 from skreweight._pack import optimizer as optimizers
@@ -48,8 +50,9 @@ def train(
     random_state: np.random.RandomState,
     progress: MembersProgress,
     checkpoint: CheckpointFile | None = None,
+    n_jobs: int | None = None,
 ) -> list[Kind]:
-    """Train members of both kinds on every split, all of them at once.
+    """Train members of both kinds on every split, all of them at once in each process.
 
     Parameters
     ----------
@@ -62,13 +65,15 @@ def train(
     random_state : RandomState
     progress : MembersProgress
     checkpoint : CheckpointFile or None, default=None
+    n_jobs : int or None, default=None
 
     Raises
     ------
     NonFiniteError
         Where a member's loss is not finite.
     KeyboardInterrupt
-        Before the members were judged for the first time; later on what is trained by then is kept.
+        Before the members were judged for the first time; later on what is trained by then is kept, but not from
+        several processes.
     """
     n_rows = max(len(split.train) for split in splits)
     n_steps = recipe.n_steps_for(n_rows) if n_steps is None else n_steps
@@ -77,16 +82,86 @@ def train(
     n_rarest = np.bincount(table.codes, table.weights > 0, minlength=len(labels)).min()
     both = [(name, split) for name in recipe.KINDS for split in splits]
     seeds = random_state.randint(np.iinfo(np.int32).max, size=len(both)).tolist()
-    nets = [recipe.network(n_rarest, seed, device, -(-n_steps // n_batches)) for seed in seeds]
+    pack = Pack(
+        labels,
+        n_rarest,
+        device,
+        -(-n_steps // n_batches),
+        n_batches,
+        recipe.batch_size_for(n_rows),
+    )
+    parts = cut(len(both), n_jobs)
+    if len(parts) == 1:
+        return _trained(table, both, seeds, pack, progress, checkpoint)
+    rest = replace(table, x=None)
+    jobs = [(table.x, rest, both[part], seeds[part], pack) for part in parts]
+    what = f"{len(both)} networks"
+    return _joined(spread(_trained_elsewhere, jobs, n_jobs=n_jobs, what=what, progress=progress))
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What all members agree in, however many of them are trained at once.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (C,)
+    n_rarest : float
+    device : str or torch.device
+    n_looks, n_batches : int
+        Epochs, and batches in each.
+    batch_size : int
+    """
+
+    labels: NDArray[Any]
+    n_rarest: float
+    device: Any
+    n_looks: int
+    n_batches: int
+    batch_size: int
+
+
+def _trained_elsewhere(
+    x: Any, rest: Table, both: Sequence[tuple[str, Split]], seeds: Sequence[int], pack: Pack
+) -> list[Kind]:
+    """Train some members in another process."""
+    progress = MembersProgress(0)
+    kinds = _trained(replace(rest, x=x), both, seeds, pack, progress, None)
+    if progress.was_interrupted:
+        raise KeyboardInterrupt
+    return kinds
+
+
+def _joined(parts: Iterable[list[Kind]]) -> list[Kind]:
+    """Put the members of each kind together."""
+    joined = []
+    for of_name in zip(*parts, strict=True):
+        first = of_name[0]
+        nets = [net for kind in of_name for net in kind.estimators]
+        splits = [split for kind in of_name for split in kind.splits]
+        joined.append(Kind(first.name, nets, splits, stacked_weights(of_name), first.prior))
+    return joined
+
+
+def _trained(
+    table: Table,
+    both: Sequence[tuple[str, Split]],
+    seeds: Sequence[int],
+    pack: Pack,
+    progress: MembersProgress,
+    checkpoint: CheckpointFile | None,
+) -> list[Kind]:
+    """Train members at once."""
+    nets = [recipe.network(pack.n_rarest, seed, pack.device, pack.n_looks) for seed in seeds]
     for net, (_, split) in zip(nets, both, strict=True):
-        _begin(net, table, labels, split)
+        _begin(net, table, pack.labels, split)
     model = Model(*[net.module_ for net in nets], stacked=True)
     optimizer = optimizers.packed(nets[0].optimizer_, nets[0].module_, model)
     weights = _row_weights(table, both)
     streams = Streams(
         [_pools(table, name, split) for name, split in both],
-        recipe.batch_size_for(n_rows),
-        n_batches,
+        pack.batch_size,
+        pack.n_batches,
         seeds,
     )
     stage = Stage(
@@ -103,7 +178,7 @@ def train(
         [stage],
         ExampleLoss(nn.CrossEntropyLoss(reduction="none")),
         codes_of=class_codes,
-        labels=labels,
+        labels=pack.labels,
         batches={"batch_sampler": streams},
         trusts_products=True,
     )
@@ -114,7 +189,8 @@ def train(
     if part is not None and part.saved is not None:
         go_on_from(part.saved, model, optimizer, state, sharing)
         streams.load_state_dict(part.saved["streams"])
-    run = Run(lambda: plan, _rows(table, both, weights, torch.device(nets[0].device)), state, progress)
+    rows = _rows(table, both, weights, torch.device(nets[0].device))
+    run = Run(lambda: plan, rows, state, progress)
     if part is not None:
 
         def saved() -> dict[str, Any]:

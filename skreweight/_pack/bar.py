@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 
-def new_bar(n_epochs: int | None, what: str) -> Any:
-    """Return a bar of so many epochs, whose number may not be known; None where tqdm is not installed."""
+def new_bar(n_units: int | None, what: str, unit: str = "epoch") -> Any:
+    """Return a bar of so many units, whose number may not be known; None where tqdm is not installed."""
     try:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(total=n_epochs, desc=what, unit="epoch")
+    return tqdm(total=n_units, desc=what, unit=unit)

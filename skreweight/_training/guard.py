@@ -27,6 +27,10 @@ class NonFiniteError(ValueError):
         #: Whether the rows are to blame, so that there is nothing to keep.
         self.by_rows = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come out of another process with the message as it is."""
+        return type(self), (self.batch,), {**vars(self), "args": self.args}
+
     def explain(self, epoch: int, largest_feature: float, lr: float, item: int | None = None) -> None:
         """Say where it was, and what the likely cause is.
 

@@ -267,6 +267,21 @@ def test_a_table_as_it_comes() -> None:
     np.testing.assert_allclose(other.oof_proba_, clf.oof_proba_, atol=1e-5)
 
 
+def test_integers_of_dtype_category_are_categories() -> None:
+    X, y = rows()
+    codes = np.arange(len(y)) % 4 * 20
+    numbers = pd.DataFrame({"code": codes, "b": X[:, 0]})
+    categories, strings = numbers.astype({"code": "category"}), numbers.astype({"code": str})
+    clf, other = make(n_steps=20).fit(categories, y), make(n_steps=20).fit(strings, y)
+    np.testing.assert_array_equal(clf.encoded(categories), other.encoded(strings))
+    np.testing.assert_array_equal(clf.oof_proba_, other.oof_proba_)
+    of_each = np.unique(clf.encoded(categories.assign(b=0.0)), axis=0)
+    assert of_each.shape[0] == 4
+    distances = np.linalg.norm(of_each[:, None] - of_each[None], axis=-1)[~np.eye(4, dtype=bool)]
+    np.testing.assert_allclose(distances, distances[0])  # no category lies between others, as numbers would
+    assert make(n_steps=1).fit(numbers, y)._encoding.steps[-1].n_numeric_ == 2
+
+
 def test_what_float32_cannot_tell_apart_is_scaled_before() -> None:
     table_, y = frame()
     clf = make().fit(table_[["stamp"]].assign(more=np.arange(len(y)) % 5), y)

@@ -1,4 +1,7 @@
-"""Searches spread over processes by Dask and Ray: the serial results, bit for bit, a killed worker included."""
+"""Searches spread over processes by Dask and Ray: the serial results, bit for bit, a killed worker included.
+
+Ensembles too, whose results are the serial ones but for rounding.
+"""
 
 import os
 import signal
@@ -11,11 +14,12 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.model_selection import GridSearchCV
 
-from skreweight import ReweightedClassifier
+from skreweight import ReweightedClassifier, ReweightedEnsembleClassifier
 from skreweight.model_selection import PackedGridSearchCV
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -30,6 +34,10 @@ def rows() -> tuple[Any, Any]:
 
 def estimator() -> ReweightedClassifier:
     return ReweightedClassifier(weighting="absgd", warmup_epochs=1, max_epochs=1, random_state=0)
+
+
+def _n_executed(dask_worker: Any) -> int:
+    return int(dask_worker.state.executed_count)
 
 
 def check_same(found: Any, serial: Any) -> None:
@@ -62,6 +70,20 @@ def test_on_dask(search: Any, cluster: Any) -> None:
     with joblib.parallel_config("dask", scatter=[X, y]):
         found = search(estimator(), GRID, cv=2).fit(X, y)
     check_same(found, serial)
+
+
+@pytest.mark.parametrize("members", [None, "absgd"])
+def test_an_ensemble_on_dask(members: str | None, cluster: Any) -> None:
+    X, y = rows()
+    own = None if members is None else estimator().set_params(weighting=members)
+    ensemble = ReweightedEnsembleClassifier(own, n_folds=4, n_steps=20, random_state=0)
+    serial = clone(ensemble).fit(X, y)
+    before = cluster.run(_n_executed)
+    with joblib.parallel_config("dask"):
+        found = clone(ensemble).fit(X, y)
+    assert all(n > before[worker] for worker, n in cluster.run(_n_executed).items()), "each has a part"
+    assert_allclose(found.oof_proba_, serial.oof_proba_, atol=1e-5)
+    assert_allclose(found.predict_proba(X), serial.predict_proba(X), atol=1e-5)
 
 
 LOST = "joblib scatters the indices of a fold to one worker: they are gone with it, and GridSearchCV ends with an error"

@@ -87,3 +87,14 @@ def test_a_network_of_ones_own_takes_columns_as_they_are() -> None:
     X, y = rows()
     net = ReweightedClassifier(nn.Sequential(nn.Linear(8, 2)), **SMALL).fit(X / WILD, y)
     assert [type(layer) for layer in net.module_] == [nn.Linear]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_exported_scaling_has_no_hypot_and_the_same_figures(dtype: torch.dtype) -> None:
+    layer = RobustScaling(2).to(dtype)
+    most = torch.finfo(dtype).max
+    x = torch.tensor([[0.0, 1e-20], [0.3, -2.0], [5.0, -80.0], [1e9, -1e19], [most, -most]], dtype=dtype)
+    exported = torch.export.export(layer, (x,))
+    # ONNX has no such operation.
+    assert "hypot" not in exported.graph_module.code
+    torch.testing.assert_close(exported.module()(x), layer(x), rtol=4 * torch.finfo(dtype).eps, atol=0)

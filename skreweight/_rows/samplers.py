@@ -115,5 +115,7 @@ class Sampler:
 
         if self.generators is None:
             return drawn(own_generator(device))
-        orders, offsets, places = zip(*[drawn(g) for g in self.generators], strict=True)
-        return tuple(torch.stack(part).to(device) for part in (orders, offsets, places))  # type: ignore[return-value]
+        orders, offsets, places = (
+            torch.stack(part).to(device) for part in zip(*[drawn(g) for g in self.generators], strict=True)
+        )
+        return orders, offsets, places

@@ -118,6 +118,11 @@ class RobustScaling(nn.Module):
         z = (x - self.median.unsqueeze(-2)) * self.scale.unsqueeze(-2)
         if self.clip is None:
             return z
+        if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
+            # ONNX has no hypot. At the limit z/√(1 + z²) is 1, to rounding, and the square is finite.
+            limit = torch.finfo(z.dtype).max ** 0.5 / 2
+            ratio = (z / self.clip).clamp(-limit, limit)
+            return ratio / (1 + ratio * ratio).sqrt() * self.clip
         # hypot and the clamp keep what the square would make infinite: c·z/√(c² + z²)
         z = z.clamp(torch.finfo(z.dtype).min, torch.finfo(z.dtype).max)
         return z / torch.hypot(z, z.new_tensor(self.clip)) * self.clip

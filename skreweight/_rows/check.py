@@ -321,7 +321,7 @@ def labels_of(X: Any, y: Any) -> NDArray[Any]:
 
 def _check_one_kind(y: NDArray[Any]) -> None:
     """Raise a ValueError for labels that cannot be sorted, such as text among numbers."""
-    if y.dtype != object:
+    if y.dtype != object or pd.api.types.infer_dtype(y, skipna=False) == "string":  # as they mostly are
         return
     kinds = {"number" if isinstance(label, Number) else type(label).__name__: label for label in y}
     if len(kinds) > 1:

@@ -6,6 +6,7 @@ See `skreweight.core.layers.LayerRule`; with them a network for tables is a chai
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -95,8 +96,8 @@ def _embedding_project(layer: nn.Module, theta: Direction, a: Tensor, delta: Ten
 
 
 def _scaling_forward(layer: nn.Module, theta: Direction, a: Tensor) -> Tensor:
-    tensors: Tensor = torch.func.functional_call(layer, theta, (a,))
-    return tensors
+    scaled: Tensor = cast(Any, layer).scaled(a, theta["median"], theta["scale"])
+    return scaled
 
 
 def _no_gradient(layer: nn.Module, theta: Direction, a: Tensor, delta: Tensor, w: Tensor | None) -> Direction:

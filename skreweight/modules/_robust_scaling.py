@@ -12,6 +12,9 @@ from skreweight.core.layers import LayerRule
 from skreweight.modules._checks import check_size
 from skreweight.modules._layer_rules import ROBUST_SCALING
 
+#: Numbers that are sorted at once, where a column has no more.
+MOST_SORTED = 2**17
+
 
 class RobustScaling(nn.Module):
     r"""Median and quartiles bring every column to one scale, a smooth clip draws outliers in.
@@ -92,10 +95,10 @@ class RobustScaling(nn.Module):
             raise ValueError(
                 "x must be finite, got NaN or infinity: fill gaps before, with TableEncoder or SimpleImputer."
             )
-        columns = [
-            _five_numbers(column) for column in x.unbind(-1)
-        ]  # one by one: a sort takes three times its input
-        smallest, low, median, high, largest = torch.stack(columns, dim=-1)
+        # A few columns at a time: a sort takes three times its input.
+        at_once = max(1, MOST_SORTED * x.shape[-1] // x.numel())
+        parts = [_five_numbers(columns) for columns in x.split(at_once, dim=-1)]
+        smallest, low, median, high, largest = torch.cat(parts, dim=-1)
         spread = torch.where(high > low, high - low, largest / 2 - smallest / 2)
         # what float32 cannot hold of 1/spread would make 0·inf of the column's median
         scale = (1 / spread).clamp(max=torch.finfo(self.scale.dtype).max)
@@ -115,7 +118,11 @@ class RobustScaling(nn.Module):
         ----------
         x : torch.Tensor of shape (..., B, n_features)
         """
-        z = (x - self.median.unsqueeze(-2)) * self.scale.unsqueeze(-2)
+        return self.scaled(x, self.median, self.scale)
+
+    def scaled(self, x: Tensor, median: Tensor, scale: Tensor) -> Tensor:
+        """Return the columns as `forward` does, with other medians and scales, (..., n_features)."""
+        z = (x - median.unsqueeze(-2)) * scale.unsqueeze(-2)
         if self.clip is None:
             return z
         if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
@@ -132,9 +139,11 @@ class RobustScaling(nn.Module):
         return f"{self.n_features}, clip={self.clip}"
 
 
-def _five_numbers(column: Tensor) -> Tensor:
-    """Return minimum, quartiles and maximum over the last axis, first in the shape, in float64."""
-    ordered = column.double().sort(dim=-1).values
-    positions = [q * (ordered.shape[-1] - 1) for q in (0.0, 0.25, 0.5, 0.75, 1.0)]
+def _five_numbers(x: Tensor) -> Tensor:
+    """Return minimum, quartiles and maximum of each column of x (..., N, F), (5, ..., F), in float64."""
+    ordered = x.double().sort(dim=-2).values
+    positions = [q * (ordered.shape[-2] - 1) for q in (0.0, 0.25, 0.5, 0.75, 1.0)]
     # linear between two rows, as torch.quantile, which ends at 2**24 of them
-    return torch.stack([ordered[..., int(p)].lerp(ordered[..., math.ceil(p)], p - int(p)) for p in positions])
+    return torch.stack(
+        [ordered[..., int(p), :].lerp(ordered[..., math.ceil(p), :], p - int(p)) for p in positions]
+    )

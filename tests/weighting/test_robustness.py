@@ -134,6 +134,7 @@ def test_what_the_last_step_does_is_looked_at_too(policy: str) -> None:
 
 def test_wild_features_and_a_large_last_step() -> None:
     """Parameters are finite there, predictions are not."""
+    torch.manual_seed(0)
     r = np.random.RandomState(0)
     y = (r.rand(40) < 0.3).astype(int)
     X = ((r.randn(40, 3) + y[:, None]) * 1e10).astype(np.float32)
@@ -141,6 +142,7 @@ def test_wild_features_and_a_large_last_step() -> None:
         torch.nn.Sequential(torch.nn.Linear(3, 100), torch.nn.ReLU(), torch.nn.Linear(100, 2)),
         weighting="none",
         optimizer=torch.optim.SGD,
+        lr=1e-2,
         warmup_epochs=1,
         max_epochs=1,
         random_state=0,

@@ -121,7 +121,13 @@ class RobustScaling(nn.Module):
         return self.scaled(x, self.median, self.scale)
 
     def scaled(self, x: Tensor, median: Tensor, scale: Tensor) -> Tensor:
-        """Return the columns as `forward` does, with other medians and scales, (..., n_features)."""
+        """Return the columns as `forward` does, with other medians and scales.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (..., B, n_features)
+        median, scale : torch.Tensor of shape (..., n_features)
+        """
         z = (x - median.unsqueeze(-2)) * scale.unsqueeze(-2)
         if self.clip is None:
             return z

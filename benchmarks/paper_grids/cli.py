@@ -12,7 +12,8 @@ from tqdm import tqdm
 from benchmarks.paper_grids.fits import N_FOLDS, run_chunk
 from benchmarks.paper_grids.plan import CONSTRAINT_STEPS, METHODS, TASKS, chunks
 from benchmarks.paper_grids.report import write_report
-from benchmarks.paper_tables.runner import KEY, Run, appended, finished
+from benchmarks.paper_tables.runner import COLUMNS, KEY, Run, finished
+from benchmarks.results_file import appended
 
 
 def main(arguments: Sequence[str]) -> Path:
@@ -42,7 +43,7 @@ def _run(plan: list[list[Run]], path: Path, data_home: str | None, *, cross_fitt
     done = set(finished(path)[KEY].itertuples(index=False, name=None))
     for chunk in tqdm(plan, desc=path.stem):
         if missing := [run for run in chunk if tuple(run) not in done]:
-            for _ in appended(run_chunk(missing, data_home, cross_fitted=cross_fitted), path):
+            for _ in appended(run_chunk(missing, data_home, cross_fitted=cross_fitted), path, COLUMNS):
                 pass
 
 

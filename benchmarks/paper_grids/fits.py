@@ -61,11 +61,12 @@ def _on_validation(runs: Sequence[Run], data: Data, recipe: Recipe) -> list[Row]
 
 def _out_of_fold(runs: Sequence[Run], data: Data, recipe: Recipe) -> list[Row]:
     """Every fold's members carve validation rows of their own, as many a class as the draw has, or a fifth."""
-    X = np.concatenate([data.X_train, data.X_val])  # type: ignore[list-item]
-    y = np.concatenate([data.y_train, data.y_val])  # type: ignore[list-item]
+    assert data.X_val is not None and data.y_val is not None
+    X = np.concatenate([data.X_train, data.X_val])
+    y = np.concatenate([data.y_train, data.y_val])
     folds = list(StratifiedKFold(N_FOLDS, shuffle=True, random_state=runs[0].seed).split(X, y))
     n_rare = min(int(np.bincount(y[train]).min()) for train, _ in folds)
-    n_each = max(1, min(len(data.y_val) // 2, n_rare // 2))  # type: ignore[arg-type]
+    n_each = max(1, min(len(data.y_val) // 2, n_rare // 2))
     nets = [network(run, recipe, validation_data=n_each) for run in runs for _ in folds]
     errors = _fitted(nets, [Table(X, y)], [train for _ in runs for train, _ in folds])
     rows: list[Row] = []

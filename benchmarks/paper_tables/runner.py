@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from benchmarks.paper_tables.experiments import Experiment
 from benchmarks.paper_tables.grids import configurations
 from benchmarks.paper_tables.methods import METHODS
 from benchmarks.paper_tables.tables import TABLES
+from benchmarks.results_file import appended, whole_rows
 
 KEY = ["table", "grid", "task", "method", "config", "seed"]
 FIGURES = [
@@ -59,13 +59,7 @@ def planned(
 
 def finished(path: Path) -> pd.DataFrame:
     """Return the rows of a results file; a last line that was cut off in writing is left out."""
-    if not path.exists():
-        return pd.DataFrame(columns=COLUMNS)
-    with path.open(newline="") as file:
-        header, *lines = list(csv.reader(file)) or [COLUMNS]
-    if header != COLUMNS:
-        raise ValueError(f"{path} has other columns than this version writes: choose another --out.")
-    rows = pd.DataFrame([line for line in lines if len(line) == len(COLUMNS)], columns=COLUMNS)
+    rows = whole_rows(path, COLUMNS)
     rows[FIGURES] = rows[FIGURES].apply(pd.to_numeric)
     return rows.astype({"seed": int}).drop_duplicates(KEY, keep="last")
 
@@ -78,27 +72,11 @@ def run(runs: list[Run], path: Path, *, data_home: str | None, jobs: int = 1) ->
         delayed(run_one)(one, data_home, one_thread=jobs != 1) for one in missing
     )
     bar = tqdm(results, total=len(runs), initial=len(runs) - len(missing), desc=runs[0].table)
-    for _ in appended(bar, path):
+    for _ in appended(bar, path, COLUMNS):
         pass
     rows = finished(path)
     wanted = pd.DataFrame(runs, columns=KEY)
     return wanted.merge(rows, on=KEY, how="left")
-
-
-def appended(rows: Iterable[dict[str, Any]], path: Path) -> Iterator[None]:
-    """Write each row as it comes, after whole lines only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-        with path.open("a") as file:
-            file.write("\n")
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if file.tell() == 0:
-            writer.writeheader()
-        for row in rows:
-            writer.writerow(row)
-            file.flush()
-            yield
 
 
 def run_one(one: Run, data_home: str | None, *, one_thread: bool = False) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
+from benchmarks.results_file import appended, whole_rows
 from benchmarks.tables.evaluation import FIGURES, evaluate
 from benchmarks.tables.methods import METHODS
 from benchmarks.tables.report import write_report
@@ -42,8 +42,9 @@ def main(arguments: Sequence[str]) -> Path:
     done = set(finished(path)[KEY].itertuples(index=False, name=None))
     missing = [one for one in runs if one not in done]
     options.out.mkdir(parents=True, exist_ok=True)
-    for one in tqdm(missing, total=len(runs), initial=len(runs) - len(missing), desc="tables"):
-        _append(path, run_one(*one, options.data))
+    bar = tqdm(missing, total=len(runs), initial=len(runs) - len(missing), desc="tables")
+    for _ in appended((run_one(*one, options.data) for one in bar), path, COLUMNS):
+        pass
     rows = finished(path).merge(pd.DataFrame(runs, columns=KEY), on=KEY)
     report = write_report(
         rows, options.out, f"python -m benchmarks.paper_tables tables --seeds {options.seeds}"
@@ -77,10 +78,11 @@ def split(
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any], NDArray[np.int64]]:
     """Return training and test rows of a fold; APS has one split, its own."""
     if name == "aps":
-        parts = [
+        (X, y), (X_test, y_test) = (
             fetch_aps_failure(subset=part, data_home=data_home, return_X_y=True) for part in ("train", "test")
-        ]
-        return tuple(a for X, y in parts for a in (np.asarray(X), (np.asarray(y) == "pos").astype(int)))  # type: ignore
+        )
+        codes, codes_test = ((np.asarray(labels) == "pos").astype(np.int64) for labels in (y, y_test))
+        return np.asarray(X), codes, np.asarray(X_test), codes_test
     data = fetch_benchmark([name], data_home=data_home)[name]
     y = (data.target == 1).astype(int)
     train, test = list(StratifiedKFold(N_SPLITS, shuffle=True, random_state=0).split(data.data, y))[seed]
@@ -89,24 +91,7 @@ def split(
 
 def finished(path: Path) -> pd.DataFrame:
     """Return the rows of a results file; a last line that was cut off is left out."""
-    if not path.exists():
-        return pd.DataFrame(columns=COLUMNS).astype({"seed": int})
-    with path.open(newline="") as file:
-        header, *lines = list(csv.reader(file)) or [COLUMNS]
-    if header != COLUMNS:
-        raise ValueError(f"{path} has other columns than this version writes: choose another --out.")
-    rows = pd.DataFrame([line for line in lines if len(line) == len(COLUMNS)], columns=COLUMNS)
+    rows = whole_rows(path, COLUMNS)
     figures = COLUMNS[len(KEY) : -1]
     rows[figures] = rows[figures].apply(pd.to_numeric)
     return rows.astype({"seed": int}).drop_duplicates(KEY, keep="last")
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-        with path.open("a") as file:
-            file.write("\n")
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerow(row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from benchmarks.results_file import appended, whole_rows
 from benchmarks.trusted.draws import SIZES, Draw
 from benchmarks.trusted.evaluation import FIGURES, evaluate
 from benchmarks.trusted.methods import METHODS
@@ -50,7 +50,8 @@ def _run(options: argparse.Namespace, scenario: Scenario, conditions: list[str],
         cells = [(*unit, condition, seed) for condition in conditions for seed in seeds]
         done = set(finished(path)[KEY].itertuples(index=False, name=None))
         if missing := [cell for cell in cells if cell not in done]:
-            append(path, run_together(scenario, missing, options.data))
+            for _ in appended(run_together(scenario, missing, options.data), path, COLUMNS):
+                pass
     wanted = pd.DataFrame(
         [(*unit, c, seed) for unit in units for c in conditions for seed in seeds], columns=KEY
     )
@@ -106,25 +107,7 @@ def _line(error: Exception) -> str:
 
 def finished(path: Path) -> pd.DataFrame:
     """Return the rows of a results file; a last line that was cut off is left out."""
-    if not path.exists():
-        return pd.DataFrame(columns=COLUMNS).astype({"seed": int, "n_validation": int})
-    with path.open(newline="") as file:
-        header, *lines = list(csv.reader(file)) or [COLUMNS]
-    if header != COLUMNS:
-        raise ValueError(f"{path} has other columns than this version writes: choose another --out.")
-    rows = pd.DataFrame([line for line in lines if len(line) == len(COLUMNS)], columns=COLUMNS)
+    rows = whole_rows(path, COLUMNS)
     figures = [*FIGURES, "seconds"]
     rows[figures] = rows[figures].apply(pd.to_numeric)
     return rows.astype({"seed": int, "n_validation": int}).drop_duplicates(KEY, keep="last")
-
-
-def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows behind whole lines."""
-    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-        with path.open("a") as file:
-            file.write("\n")
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerows(rows)

@@ -91,7 +91,7 @@ class ValidationLoss:
     def value(self, parameters: Parameters) -> Tensor:
         """Return L_val at the parameters, (*M, 1)."""
         m = self._drawn[1].shape[-1]
-        total: Tensor | float = 0.0
+        total = torch.zeros((), device=self._drawn[1].device)
         with torch.no_grad():
             for x, targets in parts(*self._drawn, self._rows_at_once):
                 if self.chain is not None:
@@ -99,7 +99,7 @@ class ValidationLoss:
                 else:
                     outputs = self.model.at(parameters, x)
                 total = total + self.loss(outputs, targets).sum(-1, keepdim=True)
-        return self.penalised(total / m, parameters)  # type: ignore[arg-type]
+        return self.penalised(total / m, parameters)
 
     def value_and_gradient(self, parameters: Parameters) -> tuple[Tensor, list[Tensor]]:
         """Return L_val, (*M, 1), and ∇L_val at the parameters, shaped like them."""

@@ -3,11 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Self
 
-from torch import Tensor, nn
+from torch import nn
 
 from skreweight.modules._checks import check_dropout, check_size
+from skreweight.modules._layered import Layered
 from skreweight.modules._normed_linear import NormedLinear
 from skreweight.modules._robust_scaling import RobustScaling
 
@@ -22,7 +22,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-class MLP(nn.Module):
+class MLP(Layered):
     """Fully connected network: linear layers with an activation between them.
 
     Parameters
@@ -101,36 +101,6 @@ class MLP(nn.Module):
             named["scaling"] = RobustScaling(n_features)
             named.move_to_end("scaling", last=False)
         self.layers = nn.Sequential(named)
-
-    def fit_scaling(self, x: Tensor) -> Self:
-        """Take the scales of the columns from the training rows, where there is a layer for them.
-
-        Parameters
-        ----------
-        x : Tensor of shape (N, n_features)
-            The rows, finite.
-
-        Returns
-        -------
-        self
-        """
-        scaling = getattr(self.layers, "scaling", None)
-        if scaling is not None:
-            scaling.fit(x)
-        return self
-
-    def sequential(self) -> nn.Sequential:
-        """Return the layers whose composition `forward` is, which lets training take it apart."""
-        return self.layers
-
-    def forward(self, X: Tensor) -> Tensor:
-        """Return the logits, shape (B, n_classes), of an input of shape (B, n_features).
-
-        Parameters
-        ----------
-        X : torch.Tensor of shape (B, n_features)
-        """
-        return self.layers(X)
 
 
 class TextFCN(MLP):

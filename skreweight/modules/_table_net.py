@@ -4,13 +4,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from typing import Self
 
-from torch import Tensor, nn
+from torch import nn
 
 from skreweight.modules import _mlp
 from skreweight.modules._checks import check_dropout, check_size
 from skreweight.modules._input_scale import InputScale
+from skreweight.modules._layered import Layered
 from skreweight.modules._ntp_linear import NTPLinear
 from skreweight.modules._periodic_embedding import PeriodicEmbedding
 from skreweight.modules._robust_scaling import RobustScaling
@@ -18,7 +18,7 @@ from skreweight.modules._robust_scaling import RobustScaling
 _ACTIVATIONS = {**_mlp._ACTIVATIONS, "selu": nn.SELU}
 
 
-class TableNet(nn.Module):
+class TableNet(Layered):
     r"""A network for tables of numbers, after RealMLP: robust scaling, periodic embedding, NTP layers, SELU.
 
     .. math:: x \to \text{RobustScaling} \to \text{PeriodicEmbedding} \to \text{InputScale} \to
@@ -125,23 +125,6 @@ class TableNet(nn.Module):
         layers["output"] = NTPLinear(sizes[-1], n_classes, zero_init=True)
         self.layers = nn.Sequential(layers)
 
-    def fit_scaling(self, x: Tensor) -> Self:
-        """Take the scales of the columns from rows; `ReweightedClassifier` does so with the training rows.
-
-        Parameters
-        ----------
-        x : Tensor of shape (N, n_features)
-            The rows, finite.
-
-        Returns
-        -------
-        self
-        """
-        scaling = self.layers.get_submodule("scaling")
-        assert isinstance(scaling, RobustScaling)
-        scaling.fit(x)
-        return self
-
     @staticmethod
     def param_groups(
         lr: float = 0.04, *, embedding: float = 0.1, input_scale: float = 6.0, bias: float = 0.1
@@ -203,16 +186,3 @@ class TableNet(nn.Module):
             name: next((group["lr"] for pattern, group in groups if fnmatchcase(name, pattern)), 1.0)
             for name, _ in self.named_parameters()
         }
-
-    def sequential(self) -> nn.Sequential:
-        """Return the layers whose composition `forward` is, which lets training take it apart."""
-        return self.layers
-
-    def forward(self, X: Tensor) -> Tensor:
-        """Return the logits, shape (..., B, n_classes), of an input of shape (..., B, n_features).
-
-        Parameters
-        ----------
-        X : torch.Tensor of shape (..., B, n_features)
-        """
-        return self.layers(X)

@@ -13,36 +13,19 @@ from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 from torch import nn
 
 from skreweight import ReweightedClassifier
-from skreweight._net import checkpoint as module_of_files
 from skreweight._net.checkpoint import CheckpointFile
+from tests import cut_off
+from tests.cut_off import Cut
 
 GENERATOR = np.random.default_rng(0)
 Y = (GENERATOR.random(90) < 0.25).astype(int)
 X = (GENERATOR.normal(size=(90, 4)) + Y[:, None]).astype(np.float32)
 
 
-class Cut(BaseException):
-    """The process ends here."""
-
-
 @pytest.fixture
 def cut_after(monkeypatch):
     """Return a function that lets the n-th writing from now on be the last thing that happens."""
-    real = module_of_files.write_whole
-
-    def arrange(n):
-        written = []
-
-        def write(path, data):
-            real(path, data)
-            written.append(path)
-            if len(written) == n:
-                monkeypatch.setattr(module_of_files, "write_whole", real)
-                raise Cut
-
-        monkeypatch.setattr(module_of_files, "write_whole", write)
-
-    return arrange
+    return lambda n: cut_off.cut_after(n, monkeypatch)
 
 
 def classifier(weighting="hu", **params):

@@ -6,17 +6,13 @@ import torch
 from sklearn.base import clone
 
 from skreweight import ReweightedClassifier, ReweightedEnsembleClassifier
-from skreweight._net import checkpoint as module_of_files
 from skreweight._net.checkpoint import CheckpointFile
 from skreweight._pack.fit import fit_together
+from tests.cut_off import Cut, cut_after
 
 GENERATOR = np.random.default_rng(0)
 Y = (GENERATOR.random(60) < 0.3).astype(int)
 X = GENERATOR.normal(size=(60, 3)) + Y[:, None]
-
-
-class Cut(BaseException):
-    """The process ends here."""
 
 
 def member(weighting, **params):
@@ -37,20 +33,6 @@ ENSEMBLES = {
         member("none", optimizer=torch.optim.Adadelta), n_folds=2, random_state=0
     ),
 }
-
-
-def cut_after(n, monkeypatch):
-    real, written = module_of_files.write_whole, []
-
-    def write(path, data):
-        real(path, data)
-        written.append(path)
-        if len(written) == n:
-            monkeypatch.setattr(module_of_files, "write_whole", real)
-            raise Cut
-
-    monkeypatch.setattr(module_of_files, "write_whole", write)
-    return written
 
 
 def assert_same(found, expected):

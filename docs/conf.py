@@ -79,6 +79,8 @@ sphinx_gallery_conf = {
 
 with open(Path(__file__).parent.parent / "pyproject.toml", "rb") as file:
     repository = tomllib.load(file)["project"]["urls"]["Repository"]
+if ".invalid/" in repository:  # no public address yet: pyproject.toml
+    repository = None
 
 # Tables of results are wide: their pages have no list of headings beside them.
 wide = [f"results/{page.stem}" for page in Path(__file__).parent.glob("results/*.md")]
@@ -96,9 +98,9 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["release"],
     "secondary_sidebar_items": {"**": ["page-toc"], **{page: [] for page in wide}},
-    # OWNER stands in pyproject.toml until the repository has a public address.
-    "icon_links": []
-    if "OWNER" in repository
-    else [{"name": "Repository", "url": repository, "icon": "fa-brands fa-github"}],
+    "icon_links": [{"name": "Repository", "url": repository, "icon": "fa-brands fa-github"}]
+    if repository
+    else [],
 }
+html_context = {"repository": repository}
 html_sidebars = {"index": [], "start": [], "changelog": []}

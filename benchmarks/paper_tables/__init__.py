@@ -4,6 +4,8 @@ How a run is put together, one file per step:
 
 ====================  ===================================================================================
 `protocols`           which rows are drawn for a seed, and how they are preprocessed
+`reviews`             those of IMDB
+`networks`            networks that only a table needs
 `recipes`             the network of a table and how its two stages are trained
 `experiments`         a draw with its recipe; stage 1 is trained once and shared by the rows of the table
 `methods`             the rows of a table: every weighting, and the controls without which no row means much

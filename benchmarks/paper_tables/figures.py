@@ -245,7 +245,15 @@ def _ranked(path: Path) -> dict[str, pd.DataFrame]:
 
 
 #: By table, the per cent of balanced test rows that guessing gets right.
-CHANCE_OF = {"liu4": 20.0, "liu5": 50.0, "liu6": 50.0, "liu9": 50.0, "validation": 50.0, "qi1": 10.0}
+CHANCE_OF = {
+    "liu4": 20.0,
+    "liu5": 50.0,
+    "liu6": 50.0,
+    "liu9": 50.0,
+    "validation": 50.0,
+    "imdb": 50.0,
+    "qi1": 10.0,
+}
 
 #: By the name of the CSV file and the picture: the page it stands on, and its table.
 PAGES = {

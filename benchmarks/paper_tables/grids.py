@@ -89,6 +89,7 @@ _HOW_STAGE_TWO_RUNS: list[dict[str, list[Any]]] = [
 #: With the default otherwise: every method from a new optimiser and from the one of stage 1, best epoch kept.
 _RESTART: dict[str, list[Any]] = {"restart_stage_two": [True, False]}
 _QI = {"weighting__lam": [0.1, 1.0, 10.0]}
+_IMDB = {"weighting__lam": [1.0, 5.0, 10.0]}
 
 
 def configurations(method: str, grid: str, table: str) -> list[Settings]:
@@ -103,8 +104,9 @@ def configurations(method: str, grid: str, table: str) -> list[Settings]:
         The benchmark, the sizes of validation sets and, but for λ, the tables of Qi et al. have no search: their
         rows are the defaults. Images have larger penalties in the paper.
     """
-    if table.startswith("qi"):
-        return list(ParameterGrid(_QI)) if method.startswith("ABSGD (") else [{}]
+    if table.startswith("qi") or table == "imdb":
+        searched = _IMDB if table == "imdb" else _QI
+        return list(ParameterGrid(searched)) if method.startswith("ABSGD (") else [{}]
     if table == "restart":
         return list(ParameterGrid(_RESTART)) if _is_network(method) else [{}]
     if table == "trials":

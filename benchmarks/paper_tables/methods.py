@@ -140,6 +140,8 @@ IMAGE_METHODS = tuple(
     for name in (*_LIU, *_WITH_VALIDATION_ROWS)
     if not name.startswith(("SMOTE", "balanced logistic", "nearest"))
 )
+#: Table 5 of Qi et al.: online, and offline with class weights from stage 2 on.
+IMDB_METHODS = (*_QI_1, *(f"{name} ({loss})" for loss in ("CB-CE", "CB-Focal") for name in ("SGD", "ABSGD")))
 QI_METHODS, QI2_METHODS = tuple(_QI_1), tuple(_QI_2)
 #: All with the same rows, so that each has validation rows to tune a threshold on.
 BENCHMARK_METHODS = (*_LIU, *_MORE, *_WITHOUT_THEM)

@@ -102,12 +102,27 @@ def sentences(
     return _taken(X, sst.target, draw)
 
 
-def apple_or_fish(*, n_rare: int, n_common: int, data_home: str | None, seed: int) -> Data:
-    """Liu et al., Table 6: classes 0 and 1 of CIFAR-100, 10 validation rows a class, all 200 test images."""
+def apple_or_fish(*, n_rare: int, n_common: int, data_home: str | None, seed: int, side: int = 32) -> Data:
+    """Liu et al., Table 6: classes 0 and 1 of CIFAR-100, 10 validation rows a class, all 200 test images.
+
+    ``side`` below 32 is a stand-in: means of neighbouring pixels, scaled by the training images.
+    """
     X, y = load_cifar("cifar100-apple-fish", data_home, scaled=True, return_X_y=True)
     draw = draw_counts(y, {0: n_rare, 1: n_common}, validation=10, random_state=seed)
     X_test, y_test = load_cifar("cifar100-apple-fish", data_home, split="test", scaled=True, return_X_y=True)
-    return _taken(X, y, draw)._replace(X_test=X_test, y_test=y_test)
+    data = _taken(X, y, draw)._replace(X_test=X_test, y_test=y_test)
+    if side == 32:
+        return data
+    small = [_shrunk(images, side) for images in (data.X_train, data.X_val, data.X_test)]
+    mean, std = (f(small[0], axis=(0, 2, 3), keepdims=True) for f in (np.mean, np.std))
+    X_train, X_val, X_test = ((images - mean) / std for images in small)
+    return data._replace(X_train=X_train, X_val=X_val, X_test=X_test)
+
+
+def _shrunk(images: NDArray[Any], side: int) -> NDArray[Any]:
+    n, channels, height, _ = images.shape
+    step = height // side
+    return images.reshape(n, channels, side, step, side, step).mean(axis=(3, 5), dtype=np.float32)
 
 
 def long_tailed_cifar(*, data_home: str | None, seed: int, share: float = 1.0) -> Data:

@@ -83,12 +83,24 @@ _QI_2: dict[str, dict[str, Figure]] = {
         "ABSGD (CB-LDAM)": (80.52,),
     }
 }
+#: On the whole of IMDB, with a network of sizes that are not printed.
+_IMDB: dict[str, Figure] = {
+    "SGD (CE)": (65.97, 1.12),
+    "ABSGD (CE)": (67.13, 1.31),
+    "SGD (Focal)": (61.40, 0.58),
+    "ABSGD (Focal)": (63.80, 0.22),
+    "SGD (CB-CE)": (70.41, 0.50),
+    "ABSGD (CB-CE)": (74.90, 0.56),
+    "SGD (CB-Focal)": (71.92, 0.38),
+    "ABSGD (CB-Focal)": (74.08, 0.76),
+}
 
 PUBLISHED: dict[str, dict[str, dict[str, Figure]]] = {
     "liu9": _APS,
     "liu5": {**_SST2, **{f"{task}, TextFCN": row for task, row in _SST2.items()}},
     "liu4": {**_SST5, **{f"{task}, TextFCN": row for task, row in _SST5.items()}},
-    "liu6": _CIFAR100,
+    "liu6": {**_CIFAR100, **{f"{task}, 16 pixels": row for task, row in _CIFAR100.items()}},
+    "imdb": {f"{n}, bidirectional LSTM": _IMDB for n in ("625:6250", "200:2000")},
     "qi1": _QI_1,
     "qi2": _QI_2,
 }

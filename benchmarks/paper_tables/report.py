@@ -76,7 +76,7 @@ def _table_body(table: str, rows: pd.DataFrame, out: Path) -> tuple[str, pd.Data
         columns = {}
         if validated:
             columns = {name: _cells(honest, task, key) for key, name in METRICS.items()}
-            columns["accuracy, default setting"] = _cells(at_defaults(everything), task, "accuracy")
+        columns["accuracy, default setting"] = _cells(at_defaults(everything), task, "accuracy")
         columns["accuracy, setting chosen on test"] = _cells(papers_way, task, "accuracy")
         columns["settings"] = n_settings[task].astype(str)
         published = PUBLISHED.get(table, {}).get(task)

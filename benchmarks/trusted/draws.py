@@ -15,10 +15,8 @@ from skreweight.datasets import fetch_benchmark, load_sst
 from skreweight.datasets.imbalance import flip_labels
 
 TEXT = "SST-2"
-#: Rare and common sentences that stand for the whole training split: as imbalanced as the tables.
-TEXT_ROWS = (400, 4000)
-#: Common rows that a draw keeps, so that large sets are affordable.
-MOST_COMMON_ROWS = 3000
+#: Rare and common training rows that a draw keeps at most: all sets are of one size, and affordable.
+TRAINING_ROWS = {1: 100, 0: 1500}
 TEST_SHARE = 0.4
 #: Of the rare rows that are not test rows, the share that may be validation rows.
 MOST_VALIDATION = 0.55
@@ -65,13 +63,12 @@ def rows_of(name: str, data_home: str | None) -> tuple[NDArray[np.float64], NDAr
     return np.asarray(data.data, dtype=np.float64), (data.target == 1).astype(np.int64)
 
 
-def parts_of(y: NDArray[np.int64], seed: int, *, text: bool = False) -> Parts:
-    """Deal the rows out: a stratified test share, of the others at most `MOST_COMMON_ROWS` common ones."""
+def parts_of(y: NDArray[np.int64], seed: int) -> Parts:
+    """Deal the rows out: a stratified test share, and the others by class."""
     rng = np.random.default_rng(seed)
     rest, test = train_test_split(np.arange(len(y)), test_size=TEST_SHARE, stratify=y, random_state=seed)
     rare, common = (rng.permutation(rest[y[rest] == label]) for label in (1, 0))
-    most_rare, most_common = TEXT_ROWS if text else (len(rare), MOST_COMMON_ROWS)
-    return Parts(np.sort(test), rare[:most_rare], common[:most_common])
+    return Parts(np.sort(test), rare, common)
 
 
 def sizes_for(n_rare: int) -> list[int]:
@@ -90,7 +87,9 @@ def split(parts: Parts, n_validation: int) -> tuple[NDArray[np.int64], NDArray[n
         raise ValueError(
             f"{n_validation} validation rows a class leave too few rare rows to train on: at most {most} here."
         )
-    train = np.concatenate([parts.rare[most:], parts.common[most:]])
+    train = np.concatenate(
+        [rows[most:][: TRAINING_ROWS[label]] for label, rows in ((1, parts.rare), (0, parts.common))]
+    )
     return np.sort(train), np.concatenate([parts.rare[:n_validation], parts.common[:n_validation]])
 
 
@@ -101,7 +100,7 @@ def noise(name: str, condition: str, n_validation: int, seed: int, data_home: st
     are 30 % of the rare rows; "symmetric 30 %", each label wrong with that probability.
     """
     X, y = rows_of(name, data_home)
-    parts = parts_of(y, seed, text=name == TEXT)
+    parts = parts_of(y, seed)
     train, validation = split(parts, n_validation)
     given = noisy(y[train], condition, seed)
     return _scaled(X, train, given, y, validation, parts.test)
@@ -133,11 +132,10 @@ def shift(name: str, condition: str, n_validation: int, seed: int, data_home: st
     rng = np.random.default_rng(seed)
     strength = float(condition.split()[-1])
     at_home = rng.random(len(y)) < 1 / (1 + np.exp(strength * _first_component(X)))
-    n_rare, n_common = TEXT_ROWS if name == TEXT else (len(y), MOST_COMMON_ROWS)
     train = np.concatenate(
         [
             rng.permutation(np.flatnonzero(at_home & (y == label)))[:most]
-            for label, most in ((1, n_rare), (0, n_common))
+            for label, most in TRAINING_ROWS.items()
         ]
     )
     away = {label: rng.permutation(np.flatnonzero(~at_home & (y == label))) for label in (0, 1)}
@@ -159,7 +157,7 @@ def groups(name: str, condition: str, n_validation: int, seed: int, data_home: s
     at random. Test rows are as they come; their four groups are class and attribute.
     """
     X, y = rows_of(name, data_home)
-    parts = parts_of(y, seed, text=name == TEXT)
+    parts = parts_of(y, seed)
     component = _first_component(X)
     attribute = (component > np.median(component)).astype(np.int64)
     train, validation = aligned(parts, attribute, _kind_and_share(condition)[1], n_validation)
@@ -184,7 +182,7 @@ def aligned(
             )
         validation += [side[:n] for side, n in zip(sides, taken, strict=True)]
         agree, differ = (side[n:] for side, n in zip(sides, reserved, strict=True))
-        n_agree = min(len(agree), int(len(differ) * share / (1 - share)))
+        n_agree = min(len(agree), int(len(differ) * share / (1 - share)), round(TRAINING_ROWS[label] * share))
         n_differ = min(len(differ), round(n_agree * (1 - share) / share))
         train += [agree[:n_agree], differ[: max(1, n_differ)]]
     return np.sort(np.concatenate(train)), np.concatenate(validation)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.trusted.draws import TRAINING_ROWS
 from benchmarks.trusted.scenarios import CONTROLS, LEARNED, SCENARIOS, Scenario
 
 DRAW = ["set", "seed"]
@@ -23,7 +25,8 @@ def write_report(name: str, rows: pd.DataFrame, path: Path, note: str = "") -> P
         f"# {scenario.title}",
         f"```text\n{made}\n```",
         f"{len(rows)} fits on {sets}; {rows['seed'].nunique()} draws of each, {rows['seconds'].sum() / 60:.1f} CPU "
-        "minutes in all. " + scenario.note,
+        f"minutes in all. At most {TRAINING_ROWS[1]} rare and {TRAINING_ROWS[0]} common training rows, the same for "
+        f"every number of validation rows. {scenario.note}",
     ]
     parts += [note] if note else []
     for figure, words in scenario.figures.items():
@@ -72,8 +75,11 @@ def leads(rows: pd.DataFrame, figure: str) -> pd.DataFrame:
         best, other = wide[learned].mean().idxmax(), wide[others].mean().idxmax()
         difference = 100 * (wide[best] - wide[other])
         error = difference.std(ddof=1) / np.sqrt(len(difference))
-        found.append((n, condition, best, other, difference.mean(), error, len(difference)))
-    names = ["n_validation", "condition", "learned", "other", "lead", "error", "draws"]
+        by_set = ", ".join(
+            f"{k} {v:+.1f}" for k, v in difference.groupby(level="set", sort=False).mean().items()
+        )
+        found.append((n, condition, best, other, difference.mean(), error, len(difference), by_set))
+    names = ["n_validation", "condition", "learned", "other", "lead", "error", "draws", "by_set"]
     return pd.DataFrame(found, columns=names)
 
 
@@ -84,7 +90,8 @@ def _leads(rows: pd.DataFrame, figure: str) -> str:
     clear = int((table["lead"] > 2 * table["error"]).sum())
     behind = int((table["lead"] < -2 * table["error"]).sum())
     lines = [
-        f"| {r.n_validation} | {r.condition} | {r.learned} | {r.other} | {r.lead:+.1f} ± {r.error:.1f} | {r.draws} |"
+        f"| {r.n_validation} | {r.condition} | {r.learned} | {r.other} | {r.lead:+.1f} ± {r.error:.1f} | {r.draws} "
+        f"| {r.by_set} |"
         for r in table.itertuples()
     ]
     return (
@@ -92,33 +99,37 @@ def _leads(rows: pd.DataFrame, figure: str) -> str:
         f"(per cent points ± standard error, pairs taken as "
         f"independent): ahead by more than two standard errors in {clear} of {len(table)} "
         f"conditions, behind by as much in {behind}.\n\n"
-        "| validation rows a class | training rows | learned | other | lead | pairs |\n"
-        "| --- | --- | --- | --- | --- | --- |\n" + "\n".join(lines)
+        "| validation rows a class | training rows | learned | other | lead | pairs | by set |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |\n" + "\n".join(lines)
     )
 
 
 def _table(rows: pd.DataFrame, figure: str) -> str:
-    blocks = []
+    """The mean over sets of each draw; a set that has not the size is in no row, a method that lacks one has none."""
     conditions = list(rows["condition"].unique())
-    for (name, n), block in rows.groupby(["set", "n_validation"], sort=False):
-        cells = 100 * block.pivot_table(index="method", columns="condition", values=figure, aggfunc="mean")
-        spread = 100 * block.pivot_table(
-            index="method", columns="condition", values=figure, aggfunc="std", dropna=False
-        )
-        for method in cells.index:
-            words = [_cell(cells, spread, method, c) if c in cells else "–" for c in conditions]
-            blocks.append([name, str(n), method, *words])
-    heads = ["set", "validation rows a class", "method", *conditions]
-    lines = ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *blocks)]
-    return "Per cent, mean ± standard deviation over draws.\n\n" + "\n".join(lines)
+    lines = [["validation rows a class", "method", *conditions], ["---"] * (2 + len(conditions))]
+    absent = []
+    for n, block in rows.groupby("n_validation"):
+        if missing := sorted(set(rows["set"]) - set(block["set"])):
+            absent.append(f"{', '.join(missing)} at {n}")
+        for method in sorted(block["method"].unique()):
+            own = block[block["method"] == method]
+            cells = [
+                _cell(own[own["condition"] == c], block.loc[block["condition"] == c, "set"].unique(), figure)
+                for c in conditions
+            ]
+            lines.append([str(n), method, *cells])
+    words = "Per cent: the mean over sets, ± its standard deviation over draws."
+    words += f" Without {'; '.join(absent)}." if absent else ""
+    return words + "\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _cell(cells: pd.DataFrame, spread: pd.DataFrame, method: str, condition: str) -> str:
-    mean = cells.loc[method, condition]
-    std = spread.loc[method, condition] if method in spread.index and condition in spread else float("nan")
-    if pd.isna(mean):
+def _cell(own: pd.DataFrame, sets: Sequence[str], figure: str) -> str:
+    wide = own.pivot_table(index="seed", columns="set", values=figure)
+    if wide.empty or set(wide) != set(sets):
         return "–"
-    return f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f} ± {std:.1f}"
+    means = 100 * wide.dropna().mean(axis=1)
+    return f"{means.mean():.1f}" if len(means) < 2 else f"{means.mean():.1f} ± {means.std(ddof=1):.1f}"
 
 
 def _chance(rows: pd.DataFrame, scenario: Scenario) -> list[str]:

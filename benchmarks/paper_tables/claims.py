@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.paper_tables.ablations import AFTER, ARMS, BEFORE, RATES
+from benchmarks.paper_tables.paired import SECTIONS
 from benchmarks.paper_tables.published import PUBLISHED
 
 TITLE = "# What the papers claim and what we found"
@@ -108,6 +109,7 @@ def page(folder: Path) -> str:
         '"Held" and "opposite": by more than two standard errors of ours; "open": less. Our features, files '
         "and networks differ from theirs: [how](paper_tables.md).",
         "## Liu, Cao, Fan 2022\n\n" + head + "\n".join(rows),
+        *(f"### {title}\n\n{words}\n\n{make(folder)}" for title, (words, make) in SECTIONS.items()),
         "## Qi et al.\n\n" + _ablations(folder),
         "## What cannot be had here\n\n| claim | why not |\n| --- | --- |\n"
         + "\n".join(f"| {claim} | {why} |" for claim, why in CANNOT.items()),

@@ -22,6 +22,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 from sklearn.utils.class_weight import compute_sample_weight
 
 from benchmarks.paper_tables.experiments import Experiment
+from skreweight import ReweightedClassifier, ReweightedEnsembleClassifier
 
 #: (experiment, settings of the grid) -> a fitted classifier with `predict_proba`
 Method = Callable[..., Any]
@@ -117,5 +118,39 @@ def nearest_class_mean(*, on_features: bool, validation_rows: bool) -> Method:
             features = network.features
         steps = FunctionTransformer(features), StandardScaler(with_std=False), Normalizer(), _NearestMean()
         return make_pipeline(*steps).fit(X, y)
+
+    return fit
+
+
+class _Decided:
+    """An ensemble whose probabilities are those of its decision, so that their largest is what it predicts."""
+
+    def __init__(self, ensemble: ReweightedEnsembleClassifier) -> None:
+        self.ensemble = ensemble
+
+    def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return probabilities times the exponential of `decision_`."""
+        p = self.ensemble.predict_proba(X)
+        log_p = np.log(np.maximum(p, np.finfo(p.dtype).tiny)) + self.ensemble.decision_
+        decided: NDArray[Any] = softmax(log_p, axis=1)
+        return decided
+
+
+def in_an_ensemble(weighting: str | None) -> Method:
+    """Return a method: the network in an ensemble that deals out all rows and decides out of fold, by class shares.
+
+    Parameters
+    ----------
+    weighting : str or None
+        Of the table's network; None: the ensemble's own recipe.
+    """
+
+    def fit(experiment: Experiment, **settings: Any) -> _Decided:
+        recipe, member = experiment.recipe, None
+        if weighting is not None:
+            both = {**recipe.module_settings, **recipe.stage_one, **recipe.stage_two, **settings}
+            member = ReweightedClassifier(recipe.module, weighting=weighting, **both)
+        ensemble = ReweightedEnsembleClassifier(member, decision="prior", random_state=experiment.seed)
+        return _Decided(ensemble.fit(*experiment.all_rows))
 
     return fit

@@ -126,4 +126,6 @@ def configurations(method: str, grid: str, table: str) -> list[Settings]:
 
 
 def _is_network(method: str) -> bool:
-    return not method.startswith(("boosted", "MLPClassifier", "balanced logistic", "nearest class mean on X"))
+    return not method.startswith(
+        ("boosted", "ensemble", "MLPClassifier", "balanced logistic", "nearest class mean on X")
+    )

@@ -10,6 +10,7 @@ from benchmarks.paper_tables.controls import (
     Method,
     boosted_trees,
     from_scikit_learn,
+    in_an_ensemble,
     logistic_regression,
     nearest_class_mean,
     oversampled,
@@ -82,6 +83,9 @@ _WITH_VALIDATION_ROWS: dict[str, Method] = {
     ),
     "boosted trees + validation rows": from_scikit_learn(boosted_trees, validation_rows=True),
     "MLPClassifier + validation rows": from_scikit_learn(scikit_learn_mlp, validation_rows=True),
+    "ensemble + validation rows": in_an_ensemble(None),
+    "ensemble of plain + validation rows": in_an_ensemble("none"),
+    "ensemble of ours + validation rows": in_an_ensemble("ours"),
 }
 _WITHOUT_THEM: dict[str, Method] = {
     "balanced logistic regression on X": from_scikit_learn(logistic_regression, validation_rows=False),
@@ -134,11 +138,12 @@ TUNED = {"plain, tuned threshold": "plain"}
 
 #: The rows of each kind of table, in their order.
 LIU_METHODS = (*_LIU, *_MORE, *_WITH_VALIDATION_ROWS)
-#: AllCNNC ends in pooling: it has no last layer to train anew, to normalise or to take features from.
+#: AllCNNC ends in pooling: it has no last layer to train anew, to normalise or to take features from. The ensemble
+#: is for tables.
 IMAGE_METHODS = tuple(
     name
     for name in (*_LIU, *_WITH_VALIDATION_ROWS)
-    if not name.startswith(("SMOTE", "balanced logistic", "nearest"))
+    if not name.startswith(("SMOTE", "balanced logistic", "nearest", "ensemble"))
 )
 #: Table 5 of Qi et al.: online, and offline with class weights from stage 2 on.
 IMDB_METHODS = (*_QI_1, *(f"{name} ({loss})" for loss in ("CB-CE", "CB-Focal") for name in ("SGD", "ABSGD")))

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.paper_tables import ablations, claims
+from benchmarks.paper_tables import ablations, claims, paired
 from benchmarks.paper_tables.__main__ import main
+from benchmarks.paper_tables.runner import COLUMNS
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -64,3 +65,35 @@ def test_ablations_score_each_epoch_on_test_rows(monkeypatch: pytest.MonkeyPatch
     # stage 1 is the same plain training for the damped arm and for plain SGD
     at_fall = rows[rows["epoch"] == 2].pivot(index=["rate", "draw"], columns="arm", values="accuracy")
     np.testing.assert_array_equal(at_fall[arm], at_fall[list(short)[3]])
+
+
+def runs(accuracy: dict[str, list[float]], task: str) -> pd.DataFrame:
+    """Single runs of one setting a method; validation figures are the same for all."""
+    rows = [
+        {"table": "t", "grid": "paper", "task": task, "method": method, "config": "{}", "seed": seed}
+        | {"accuracy": value, "tuned_accuracy": value + 0.1, "val_accuracy": 0.5, "val_loss": 0.5}
+        for method, values in accuracy.items()
+        for seed, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def test_differences_are_paired_over_draws(tmp_path) -> None:
+    rows = runs({"ours": [0.6, 0.7, 0.9], "two-phase": [0.5, 0.5]}, "SST-2 20:1000")
+    mean, error, n = paired.difference(rows, "ours", "two-phase")
+    assert (mean, n) == (pytest.approx(15), 2) and error == pytest.approx(5)
+    rows.to_csv(tmp_path / "grids.csv", index=False)
+    text = paired.at_the_papers_grid(tmp_path)
+    assert "| ours beats two-phase on SST-2 20:1000 | +0.6 | +15.0 ± 5.0 | +15.0 ± 5.0 |" in text
+    assert "1 of 720, 1 of 36; 2 draws |" in text and "Hu et al." not in text
+
+
+def test_other_ways_stand_beside_the_papers(tmp_path) -> None:
+    assert paired.other_decisions(tmp_path) == "Not run."
+    rows = runs(
+        {"ours": [0.6, 0.7], "plain": [0.5, 0.5], "ensemble + validation rows": [0.7, 0.7]}, "20:1000"
+    )
+    rows.to_csv(tmp_path / "decisions.csv", index=False)
+    text = paired.other_decisions(tmp_path)
+    assert "| 65.0 ± 7.1 |  | 2 |" in text and "| 70.0 ± 0.0 | +5.0 ± 5.0 | 2 |" in text
+    assert "tuned on the validation rows | 60.0 ± 0.0 | -5.0 ± 5.0 | 2 |" in text

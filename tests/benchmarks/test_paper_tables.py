@@ -74,6 +74,20 @@ def test_every_method_gives_probabilities(name, experiment):
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
 
 
+def test_an_ensemble_learns_from_all_rows_and_answers_by_its_decision(experiment):
+    decided = METHODS["ensemble of ours + validation rows"](experiment)
+    assert len(decided.ensemble.oof_proba_) == len(experiment.all_rows[0]) == 98
+    assert {e.weighting for e in decided.ensemble.estimators_} == {"ours"}
+    X = experiment.data.X_test
+    p = decided.predict_proba(X)
+    np.testing.assert_array_equal(p.argmax(axis=1), decided.ensemble.predict(X))
+    # by class shares: a class is called where it is more probable than it is frequent
+    frequency = np.bincount(experiment.all_rows[1]) / 98
+    np.testing.assert_array_equal(
+        p.argmax(axis=1), (decided.ensemble.predict_proba(X) / frequency).argmax(axis=1)
+    )
+
+
 def test_rows_of_the_tables_are_known_methods():
     for table in TABLES.values():
         assert set(table.methods) <= set(METHODS)

@@ -1,0 +1,93 @@
+"""Claims that are compared draw by draw, from CSV files of single runs: the paper's own grid, and other decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.paper_grids.plan import TASKS, settings_of
+from benchmarks.paper_tables.published import PUBLISHED
+from benchmarks.paper_tables.runner import finished
+from benchmarks.paper_tables.selection import best_on_test, best_on_validation, with_tuned_rows
+
+PAIRS = (("ours", "Hu et al. + R"), ("ours", "two-phase"), ("Hu et al. + R", "two-phase"))
+#: In words, whose rows are compared with the paper's way.
+WAYS = {
+    "ours": '"ours", 10 validation rows a class, the largest probability: the paper\'s way',
+    "plain, tuned threshold": "plain network, threshold tuned on the validation rows",
+    "ensemble of plain + validation rows": "plain networks in the ensemble, decided out of fold",
+    "ensemble of ours + validation rows": '"ours" in the ensemble, decided out of fold',
+    "ensemble + validation rows": "the ensemble's recipe, decided out of fold",
+}
+
+
+def difference(rows: pd.DataFrame, first: str, second: str) -> tuple[float, float, int]:
+    """Return the mean paired difference in accuracy in per cent points, its standard error and the draws."""
+    wide = rows.pivot_table(index="seed", columns="method", values="accuracy")
+    both = 100 * (wide[first] - wide[second]).dropna()
+    return float(both.mean()), float(both.std(ddof=1) / np.sqrt(len(both))), len(both)
+
+
+def at_the_papers_grid(folder: Path) -> str:
+    """Return a table of what the settings of the paper's grids that were run say of its ordering."""
+    rows = finished(folder / "grids.csv")
+    lines = []
+    for task, block in rows.groupby("task", sort=False):
+        table, column = TASKS[str(task)]
+        tried = block.groupby("method")["config"].nunique()
+        for first, second in PAIRS:
+            if first not in tried or second not in tried:
+                continue
+            theirs = PUBLISHED[table][column][first][0] - PUBLISHED[table][column][second][0]
+            cells = [_cell(choose(block), first, second) for choose in (best_on_test, best_on_validation)]
+            settings = ", ".join(f"{tried[m]} of {len(settings_of(m))}" for m in (first, second))
+            n = difference(best_on_validation(block), first, second)[2]
+            lines.append(
+                f"| {first} beats {second} on {task} | {theirs:+.1f} | {' | '.join(cells)} | {settings}; {n} draws |"
+            )
+    head = "| claim | theirs, on test | ours, on test | ours, on validation | settings tried |\n"
+    return head + "| --- | --- | --- | --- | --- |\n" + "\n".join(lines)
+
+
+def _cell(chosen: pd.DataFrame, first: str, second: str) -> str:
+    mean, error, n = difference(chosen, first, second)
+    return f"{mean:+.1f}" if n < 2 else f"{mean:+.1f} ± {error:.1f}"
+
+
+def other_decisions(folder: Path) -> str:
+    """Return a table of ways to use the same rows, each beside the paper's."""
+    path = folder / "decisions.csv"
+    if not path.exists():
+        return "Not run."
+    rows = best_on_validation(with_tuned_rows(finished(path), ("plain, tuned threshold",)))
+    lines = []
+    for task, block in rows.groupby("task", sort=False):
+        for method, words in WAYS.items():
+            own = 100 * block.loc[block["method"] == method, "accuracy"]
+            if own.empty:
+                continue
+            cell = "" if method == "ours" else _cell(block, method, "ours")
+            lines.append(
+                f"| {task} | {words} | {own.mean():.1f} ± {own.std(ddof=1):.1f} | {cell} | {len(own)} |"
+            )
+    head = "| task | way | test accuracy | to the paper's way | draws |\n| --- | --- | --- | --- | --- |\n"
+    return head + "\n".join(lines)
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Path], str]]] = {
+    "At the paper's own grid": (
+        "Settings of Liu et al., section 4.1, as far as they were [run](grids.md), chosen on test as the paper chose, and "
+        "on the validation rows that were learned from. Differences in per cent points, paired over draws, ± standard "
+        "error.",
+        at_the_papers_grid,
+    ),
+    "Beside the paper's way: other decisions, other uses of the rows": (
+        "`python -m benchmarks.paper_tables liu5`, the same draws. Settings are chosen on the validation rows; the "
+        "ensemble deals out training and validation rows alike, chooses nothing on test and decides by class shares on "
+        "out-of-fold probabilities. Mean ± standard deviation over draws; the difference is paired, ± standard error.",
+        other_decisions,
+    ),
+}

@@ -79,7 +79,7 @@ def other_decisions(folder: Path) -> str:
 
 SECTIONS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "At the paper's own grid": (
-        "Settings of Liu et al., section 4.1, as far as they were [run](grids.md), chosen on test as the paper chose and "
+        "Settings of Liu et al., section 4.1, as far as [run](grids.md), chosen on test as the paper chose and "
         "on the validation rows that were learned from. Differences in per cent points, paired over draws, ± standard "
         "error.",
         at_the_papers_grid,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -31,12 +33,22 @@ _CONTROLS = {
     "plain + validation rows": "none + v",
     "proportion + validation rows": "proportion + v",
     "logit adjustment + validation rows": "LogitAdjustedLoss + v",
-    "network, none": "network, none",
 }
 _PEERS = {
     "boosted trees": "HistGradientBoosting",
     "random oversampling": "RandomOverSampler",
 }
+
+
+class Drawn(NamedTuple):
+    """What stands beside a picture in a page."""
+
+    alt: str
+    caption: str
+
+    def markdown(self, picture: str) -> str:
+        """Return the picture with its caption below."""
+        return f"![{self.alt}]({picture})\n\n*{self.caption}*"
 
 
 def name_of(method: str) -> str:
@@ -53,7 +65,7 @@ def kind_of(method: str) -> str:
     if method in _CONTROLS:
         return "controls"
     first = method.split(",")[0]
-    ours = method in _METHODS or first in WEIGHTINGS or first in ("ensemble", "network")
+    ours = method in _METHODS or first in WEIGHTINGS or first == "ReweightedEnsemble"
     return "methods" if ours else "peers"
 
 

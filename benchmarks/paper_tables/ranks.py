@@ -73,12 +73,12 @@ def _height(scores: pd.DataFrame) -> float:
 
 
 def _diagram(axis: Axes, title: str, scores: pd.DataFrame, height: float) -> None:
-    """Draw one panel; a unit upwards is a line of text, the rank axis takes the middle 45 % of the width."""
+    """Draw one panel; a unit upwards is a line of text, the rank axis takes the middle 40 % of the width."""
     ranked = average_ranks(scores)
     n, difference = len(ranked), critical_difference(scores.shape[1], len(scores))
     half = math.ceil(n / 2)
-    scale = (n - 1) / 0.45
-    left, right = 1 - 0.275 * scale, n + 0.275 * scale
+    scale = (n - 1) / 0.4
+    left, right = 1 - 0.3 * scale, n + 0.3 * scale
     bars = cliques(ranked, difference)
     first_name = -0.9 - 0.6 * len(bars)
     for place, (name, rank) in enumerate(ranked.items()):
@@ -108,6 +108,6 @@ def _diagram(axis: Axes, title: str, scores: pd.DataFrame, height: float) -> Non
     axis.text(
         1 + difference + 0.02 * scale, 1.9, f"critical difference {difference:.1f}", va="center_baseline"
     )
-    axis.text(left, 3.3, title, ha="left", va="center", fontweight="bold")
+    axis.text(left + 0.01 * scale, 3.3, title, ha="left", va="center", fontweight="bold")
     axis.set(xlim=(left, right), ylim=(4.2 - height, 4.2))
     axis.axis("off")

@@ -6,86 +6,100 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.paper_tables.ranks import average_ranks, plot_ranks
+from benchmarks.paper_tables.figures import critical_differences
+from benchmarks.paper_tables.ranks import average_ranks
 from benchmarks.tables.development import SETS as DEVELOPMENT_SETS
 from benchmarks.tables.evaluation import FIGURES
+from benchmarks.tables.summary import (
+    NAMES,
+    higher_is_better,
+    in_words,
+    n_folds,
+    of_every_method,
+    scores,
+    spread,
+)
 
-#: Of these, less is better.
-LOSSES = ("log_loss", "seconds")
-#: Names that fit into the figure.
-SHORT = {"boosted trees, balanced": "trees, balanced", "logistic regression, balanced": "logistic, balanced"}
+#: The rows as users type them, as far as they fit into the figure.
+TYPED = {
+    "ensemble": "ReweightedEnsemble",
+    "network": "proportion",
+    "network, ours": "ours",
+    "boosted trees, balanced": "HistGB, balanced",
+    "MLP": "MLPClassifier",
+    "logistic regression, balanced": "LogisticRegression",
+    "balanced forest": "BalancedRandomForest",
+}
 TITLES = {
     "": "As each method decides by itself",
     "fair_": "Calibrated and decided on out-of-fold predictions, all alike (seconds with the fits for these)",
 }
+DEVELOPMENT = (
+    f"The ensemble's recipe and the network's defaults were chosen on {', '.join(DEVELOPMENT_SETS)}, on halves of "
+    "all their rows"
+)
 
 
 def write_report(rows: pd.DataFrame, out: Path, command: str) -> Path:
     """Write `tables.md` and `tables.png`; return the path of the former."""
     failed = rows[rows["error"].astype(bool)]
-    rows = rows[~rows["error"].astype(bool)]
+    rows = of_every_method(rows)
     methods = rows["method"].unique()
-    rows = _of_every_method(rows)
     whole = sorted(rows["set"].unique())
-    n_folds = sorted({0} if rows.empty else set(rows.groupby("set")["seed"].nunique()))
+    several = not rows.empty and spread(rows, FIGURES[0]).notna().all()
     parts = [
         "# Whole tables",
-        f"`{command}`: {len(whole)} sets, {' or '.join(map(str, n_folds))} fold(s) of five each; mean over the "
-        f"sets (average rank of {len(methods)}). G-mean and macro-F1 have each a decision of their own in the "
-        "second table. "
-        "Last column: the mean rank by G-mean, average precision and log loss. One fold has no deviation.",
+        f"`{command}`: {len(whole)} sets, {n_folds(rows)} fold(s) of five each; mean over the sets"
+        + (" ± standard deviation over the folds" if several else "")
+        + f" (average rank of {len(methods)}). G-mean and macro-F1 have each a decision of their own in the second "
+        "table. Last column: the mean rank by G-mean, average precision and log loss."
+        + ("" if several else " One fold has no deviation."),
     ]
     untouched = [name for name in whole if name not in DEVELOPMENT_SETS]
     if 0 < len(untouched) < len(whole):
-        parts.append(
-            f"The ensemble's recipe and the network's defaults were chosen on {', '.join(DEVELOPMENT_SETS)}, on halves "
-            "of all their rows: behind the semicolon stands the average rank without them."
-        )
+        parts.append(f"{DEVELOPMENT}: behind the semicolon stands the average rank without them.")
     panels = {}
     for prefix, title in TITLES.items():
         # Decided out of fold like all others, trees with a tuned threshold are the trees themselves.
         shown = [m for m in methods if not (prefix and m == "boosted trees, tuned")]
+        block = rows[rows["method"].isin(shown)]
         table, ranked = pd.DataFrame(index=shown), {}
         for name in (*FIGURES, "seconds"):
-            scores = _scores(rows[rows["method"].isin(shown)], prefix + name).loc[whole]
-            if scores.empty:
+            if block.empty:
                 continue
-            ranked[name] = -scores if name in LOSSES else scores
+            values, deviations = scores(block, prefix + name), spread(block, prefix + name)
+            ranked[name] = higher_is_better(values, name)
+            if name == "seconds":
+                table[NAMES[name]] = [f"{values[m].mean():.2f}" for m in shown]
+                continue
             ranks = average_ranks(ranked[name])
-            table[name] = [f"{scores[m].mean():.3f} ({ranks[m]:.1f})" for m in table.index]
+            cells = {m: f"{in_words(values[m].mean(), deviations[m])} ({ranks[m]:.1f}" for m in shown}
             if 0 < len(untouched) < len(whole):
                 others = average_ranks(ranked[name].loc[untouched])
-                table[name] = [f"{cell[:-1]}; {others[m]:.1f})" for m, cell in table[name].items()]
-            if name == "seconds":
-                table[name] = [f"{scores[m].mean():.2f}" for m in table.index]
+                cells = {m: f"{cell}; {others[m]:.1f}" for m, cell in cells.items()}
+            table[NAMES[name]] = [f"{cell})" for cell in cells.values()]
         of_three = [average_ranks(ranked[n]) for n in FIGURES if n != "macro_f1" and n in ranked]
         if of_three:
             table["rank, mean of three"] = [f"{sum(r[m] for r in of_three) / 3:.2f}" for m in table.index]
         parts += [
             f"## {title}",
-            table.to_markdown() if len(table.columns) else "No set has every method yet.",
+            table.to_markdown(disable_numparse=True)
+            if len(table.columns)
+            else "No set has every method yet.",
         ]
         panels |= {
-            name: s.rename(columns=SHORT) for name, s in ranked.items() if prefix and name != "seconds"
+            NAMES[name]: s.rename(columns=TYPED) for name, s in ranked.items() if prefix and name != "seconds"
         }
     parts += [f"{len(failed)} runs failed: " + "; ".join(sorted(set(failed["error"])))] if len(failed) else []
     if panels and len(methods) > 1 and len(whole) > 1:
-        plot_ranks(panels, out / "tables.png")
-        parts.append("![Average ranks with their critical difference](tables.png)")
-        parts.append(
-            "The figure: the second table. Bars join what differs by less than Nemenyi's critical difference."
-        )
+        drawn = critical_differences(panels, out / "tables.png")
+        words = f"Of the second table. {_typed(methods)}"
+        parts.append(drawn._replace(caption=f"{drawn.caption} {words}").markdown("tables.png"))
     path = out / "tables.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
 
 
-def _of_every_method(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the folds on which every method has run: means over others could not be compared."""
-    n_methods = rows.groupby(["set", "seed"])["method"].transform("nunique")
-    return rows[n_methods == rows["method"].nunique()]
-
-
-def _scores(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Means over the folds, sets by methods."""
-    return rows.pivot_table(index="set", columns="method", values=name)
+def _typed(methods: list[str]) -> str:
+    """Return which names of the figure are which rows of the table."""
+    return "Names: " + ", ".join(f"{TYPED[m]} is “{m}”" for m in methods if m in TYPED) + "."

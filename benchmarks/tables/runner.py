@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
-from benchmarks.results_file import appended, whole_rows
-from benchmarks.tables.evaluation import FIGURES, evaluate
+from benchmarks.results_file import appended
+from benchmarks.tables import readme
+from benchmarks.tables.evaluation import evaluate
 from benchmarks.tables.methods import METHODS
 from benchmarks.tables.report import write_report
+from benchmarks.tables.results import COLUMNS, KEY, finished
 from skreweight.datasets import fetch_aps_failure, fetch_benchmark
 
 #: Imbalanced-learn's benchmark as far as it is there, and APS Failure by its own test file.
@@ -24,8 +26,6 @@ SETS = (
     "ecoli", "satimage", "abalone", "sick_euthyroid", "us_crime", "oil", "wine_quality", "letter_img", "yeast_me2",
     "mammography", "aps",
 )  # fmt: skip
-KEY = ["set", "method", "seed"]
-COLUMNS = [*KEY, *(prefix + name for prefix in ("", "fair_") for name in (*FIGURES, "seconds")), "error"]
 N_SPLITS = 5
 
 
@@ -50,6 +50,8 @@ def main(arguments: Sequence[str]) -> Path:
         rows, options.out, f"python -m benchmarks.paper_tables tables --seeds {options.seeds}"
     )
     print(report.read_text())
+    if options.out.resolve() == readme.RESULTS:
+        readme.main()
     return report
 
 
@@ -87,11 +89,3 @@ def split(
     y = (data.target == 1).astype(int)
     train, test = list(StratifiedKFold(N_SPLITS, shuffle=True, random_state=0).split(data.data, y))[seed]
     return data.data[train], y[train], data.data[test], y[test]
-
-
-def finished(path: Path) -> pd.DataFrame:
-    """Return the rows of a results file; a last line that was cut off is left out."""
-    rows = whole_rows(path, COLUMNS)
-    figures = COLUMNS[len(KEY) : -1]
-    rows[figures] = rows[figures].apply(pd.to_numeric)
-    return rows.astype({"seed": int}).drop_duplicates(KEY, keep="last")

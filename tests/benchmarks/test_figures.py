@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.paper_tables import figures, ranks, readme
+from benchmarks.paper_tables import figures, ranks
 from benchmarks.paper_tables.look import HUES, by_kind, kind_of, name_of
 from benchmarks.paper_tables.methods import METHODS, TUNED
 from skreweight.weighting import WEIGHTINGS
@@ -120,10 +120,3 @@ def test_figures_of_trials_on_the_pages_of_methods_are_those_of_the_results():
     for path in (RESULTS.parent / "methods").glob("*.md"):
         _, _, measured = path.read_text(encoding="utf-8").partition("In [the trials]")
         assert set(re.findall(r"\d+\.\d ± \d+\.\d", measured)) <= cells, path.name
-
-
-def test_the_table_of_the_readme_is_that_of_the_results():
-    page = (readme.ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.table() in page
-    assert readme.put_into(page) == page
-    assert '| `"ours"` | 66.3 ± 3.0 |' in page

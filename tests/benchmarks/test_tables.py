@@ -1,13 +1,14 @@
 """Whole tables: figures against scikit-learn by hand, what is resumed, and the report."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, log_loss
 
 from benchmarks.paper_tables.__main__ import main
-from benchmarks.tables import evaluation, runner
+from benchmarks.tables import evaluation, readme, runner, summary
 from benchmarks.tables.methods import METHODS
 from skreweight import ReweightedEnsembleClassifier
 
@@ -62,8 +63,8 @@ def test_what_is_there_is_not_run_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
     text = report.read_text()
     assert "2 sets, 2 fold(s) of five each" in text and (tmp_path / "tables.png").exists()
     frame = runner.finished(tmp_path / "tables.csv")
-    best = frame.groupby("method")["average_precision"].mean()
-    assert f"| {best['RUSBoost']:.3f} (" in text
+    by_fold = frame[frame["method"] == "RUSBoost"].groupby("seed")["average_precision"].mean()
+    assert f"| {by_fold.mean():.3f} ± {by_fold.std(ddof=1):.3f} (" in text
     failed = main([*arguments, "balanced forest", "MLP", "--seeds", "1"]).read_text()
     assert "2 runs failed: InvalidParameterError" in failed
     assert len(np.unique(frame["set"])) == 2
@@ -73,6 +74,34 @@ def test_other_columns_are_not_mixed_in(tmp_path) -> None:
     (tmp_path / "tables.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="has other columns"):
         runner.finished(tmp_path / "tables.csv")
+
+
+def test_spread_is_over_folds_that_all_sets_have() -> None:
+    of = {("a", 0): 0.1, ("a", 1): 0.3, ("a", 2): 0.9, ("b", 0): 0.5, ("b", 1): 0.9}
+    frame = pd.DataFrame([{"set": s, "method": "m", "seed": k, "g_mean": v} for (s, k), v in of.items()])
+    assert summary.spread(frame, "g_mean")["m"] == pytest.approx(np.std([0.3, 0.6], ddof=1))
+    assert np.isnan(summary.spread(frame[frame["seed"] == 0], "g_mean")["m"])
+    assert summary.n_folds(frame) == "2 to 3"
+
+
+def test_the_table_of_the_readme_is_that_of_the_results() -> None:
+    page = (readme.ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.table() in page
+    assert readme.put_into(page) == page
+    frame = runner.finished(readme.RESULTS / "tables.csv")
+    of_ensemble = frame[frame["method"] == "ensemble"].groupby("set")["fair_g_mean"].mean().mean()
+    assert f"| `ReweightedEnsembleClassifier()` | {of_ensemble:.3f}" in page
+
+
+def test_the_readme_says_how_many_folds_there_are(tmp_path) -> None:
+    frame = runner.finished(readme.RESULTS / "tables.csv").query("seed == 0")
+    frame.to_csv(tmp_path / "one.csv", index=False)
+    assert "no standard deviation" in readme.table(tmp_path / "one.csv")
+    noisy = frame.assign(seed=1, fair_g_mean=frame["fair_g_mean"] + 0.02)
+    pd.concat([frame, noisy]).to_csv(tmp_path / "two.csv", index=False)
+    text = readme.table(tmp_path / "two.csv")
+    assert "2 of five folds each; ± is the standard deviation over folds" in text
+    assert " ± 0.014 (" in text  # 0.02/√2
 
 
 @pytest.mark.slow

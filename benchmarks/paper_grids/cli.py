@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from benchmarks.paper_grids.fits import N_FOLDS, run_chunk
 from benchmarks.paper_grids.plan import CONSTRAINT_STEPS, METHODS, TASKS, chunks
-from benchmarks.paper_grids.report import write_report
+from benchmarks.paper_grids.report import steps_of, write_report
 from benchmarks.paper_tables.runner import COLUMNS, KEY, Run, finished
 from benchmarks.results_file import appended
 
@@ -19,6 +19,9 @@ from benchmarks.results_file import appended
 def main(arguments: Sequence[str]) -> Path:
     """Run what is missing and write `grids.md`; return its path."""
     options = _parser().parse_args(arguments)
+    if options.as_it_stands:
+        every = [finished(options.out / file) for file in ("grids.csv", "grids_cross_fitted.csv")]
+        return _report(options, every, _commands(*every))
     files = {"grids.csv": False} | ({"grids_cross_fitted.csv": True} if options.cross_fitted else {})
     plan = chunks(
         options.tasks,
@@ -31,10 +34,14 @@ def main(arguments: Sequence[str]) -> Path:
     for file, cross_fitted in files.items():
         _run(plan, options.out / file, options.data, cross_fitted=cross_fitted)
     wanted = pd.DataFrame([run for chunk in plan for run in chunk], columns=KEY)
-    rows, out_of_fold = (
+    both = [
         finished(options.out / file).merge(wanted, on=KEY) for file in ("grids.csv", "grids_cross_fitted.csv")
-    )
-    report = write_report(rows, out_of_fold, options.out / "grids.md", _command(options))
+    ]
+    return _report(options, both, [_command(options)])
+
+
+def _report(options: argparse.Namespace, both: list[pd.DataFrame], commands: list[str]) -> Path:
+    report = write_report(*both, options.out / "grids.md", commands)
     print(report.read_text(encoding="utf-8"))
     return report
 
@@ -67,7 +74,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cross-fitted", action="store_true", help=f"choose by {N_FOLDS}-fold out-of-fold scores too"
     )
+    parser.add_argument(
+        "--as-it-stands", action="store_true", help="the page of all runs that lie in --out; nothing is run"
+    )
     return parser
+
+
+def _commands(rows: pd.DataFrame, out_of_fold: pd.DataFrame) -> list[str]:
+    """Return commands that make these runs, where nothing was left out of a grid but T'."""
+    found = []
+    for fits, more in ((rows, ""), (out_of_fold, " --cross-fitted")):
+        for (task, method), block in fits.groupby(["task", "method"], sort=False):
+            steps = sorted(steps_of(block) - {None})
+            words = f" --constraint-steps {' '.join(map(str, steps))}" if steps else ""
+            found.append(
+                f"python -m benchmarks.paper_tables grids --draws {block['seed'].nunique()} --tasks '{task}' "
+                f"--methods '{method}'{words}{more}"
+            )
+    return found
 
 
 def _command(options: argparse.Namespace) -> str:

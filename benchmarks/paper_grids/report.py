@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.paper_grids.plan import CONSTRAINT_STEPS, TASKS, settings_of
+from benchmarks.paper_grids.fits import N_FOLDS
+from benchmarks.paper_grids.plan import CONSTRAINT_STEPS, METHODS, TASKS, settings_of
 from benchmarks.paper_tables.published import PUBLISHED
 from benchmarks.paper_tables.runner import KEY
 from benchmarks.paper_tables.selection import at_defaults, best_on_test, best_on_validation, mean_and_std
@@ -16,21 +18,22 @@ from benchmarks.paper_tables.selection import at_defaults, best_on_test, best_on
 STEPS = "weighting__n_constraint_steps"
 
 
-def write_report(rows: pd.DataFrame, out_of_fold: pd.DataFrame, path: Path, command: str) -> Path:
+def write_report(rows: pd.DataFrame, out_of_fold: pd.DataFrame, path: Path, commands: Sequence[str]) -> Path:
     """Write the page; return its path."""
     tables = [
         f"## {task}\n\n{_table(block, out_of_fold, task)}" for task, block in rows.groupby("task", sort=False)
     ]
     parts = [
         "# The paper's own grids (Liu et al., section 4.1)",
-        f"`{command}`",
-        f"{len(rows)} fits, {rows['seed'].nunique()} draws, {rows['seconds'].sum() / 60:.1f} CPU minutes. Test "
+        "```text\n" + "\n".join(commands) + "\n```",
+        f"{len(rows)} fits and {len(out_of_fold)} cross-fitted ones of {N_FOLDS} folds, "
+        f"{(rows['seconds'].sum() + out_of_fold['seconds'].sum()) / 60:.1f} CPU minutes. Test "
         "accuracy in per cent, mean ± standard deviation over draws. Chosen on validation: each draw for itself, by "
         "the validation rows that were learned from (accuracy, then loss). Chosen on test: one setting for all draws, "
         "by their mean test accuracy, as the paper did, and too good. Cross-fitted: every draw for itself, by the "
         "balanced accuracy (then loss) of out-of-fold predictions of its training and validation rows.",
         *tables,
-        "## What the whole would take\n\n" + _whole(rows),
+        "## What was not run, and what the whole would take\n\n" + _missing(rows) + "\n\n" + _whole(rows),
     ]
     failed = rows[rows["error"].astype(bool)]
     if len(failed):
@@ -63,10 +66,36 @@ def _table(rows: pd.DataFrame, out_of_fold: pd.DataFrame, task: str) -> str:
     theirs = PUBLISHED[table].get(column, {})
     columns["published, chosen on test"] = [_cell(*theirs[m]) if m in theirs else "–" for m in methods]
     tried = rows.groupby("method")["config"].nunique()
-    columns["settings of the paper's"] = [f"{tried[m]} of {len(settings_of(m))}" for m in methods]
+    columns["settings of the paper's"] = [
+        f"{tried[m]} of {len(settings_of(m))}{_steps_in_words(rows[rows['method'] == m])}" for m in methods
+    ]
+    columns["draws"] = [str(rows.loc[rows["method"] == m, "seed"].nunique()) for m in methods]
     lines = [["method", *columns], ["---"] * (1 + len(columns))]
     lines += [[m, *(columns[name][k] for name in columns)] for k, m in enumerate(methods)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def steps_of(rows: pd.DataFrame) -> set[int | None]:
+    """Return the T' among some runs; None for a method without."""
+    return {json.loads(config).get(STEPS) for config in rows["config"]}
+
+
+def _steps_in_words(rows: pd.DataFrame) -> str:
+    steps = sorted(s for s in steps_of(rows) if s is not None)
+    return f", T' = {', '.join(map(str, steps))}" if steps else ""
+
+
+def _missing(rows: pd.DataFrame) -> str:
+    """What five draws of every task, method and setting are, how much of it is here, and the command for the rest."""
+    whole = 5 * len(TASKS) * sum(len(settings_of(method)) for method in METHODS)
+    without = [task for task in TASKS if task not in set(rows["task"])]
+    words = f"Nothing was run of {', '.join(without)}. " if without else ""
+    return (
+        f"{words}{len(rows)} of {whole:,} fits (five draws of {len(TASKS)} tasks, every method and setting) are here. "
+        "The rest, which goes on from the CSV files that lie in --out:\n\n"
+        "```text\npython -m benchmarks.paper_tables grids --draws 5 --constraint-steps "
+        f"{' '.join(map(str, CONSTRAINT_STEPS))} --cross-fitted --out docs/results\n```"
+    )
 
 
 def _cells(chosen: pd.DataFrame, methods: list[str]) -> list[str]:

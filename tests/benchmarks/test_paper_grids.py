@@ -96,12 +96,15 @@ def test_each_way_of_choosing_by_hand(tmp_path) -> None:
     rows = pd.DataFrame([_row(*key, *both) for key, both in figures.items()], columns=COLUMNS)
     out_of_fold = rows.assign(accuracy=np.nan, val_accuracy=[0.1, 0.2, 0.3, 0.3, 0.2, 0.1])
     assert cross_fitted(rows, out_of_fold)["accuracy"].tolist() == [0.7, 0.8]
-    text = write_report(rows, out_of_fold, tmp_path / "grids.md", "the command").read_text()
+    text = write_report(rows, out_of_fold, tmp_path / "grids.md", ["the command"]).read_text()
     # validation: a then b; cross-fitted: c then a; the default decay is c's; on test: a for both
     assert (
-        "| Hu et al. | 55.0 ± 7.1 | 75.0 ± 7.1 | 55.0 ± 21.2 | 65.0 ± 21.2 | 73.6 ± 11.9 | 3 of 3 |" in text
+        "| Hu et al. | 55.0 ± 7.1 | 75.0 ± 7.1 | 55.0 ± 21.2 | 65.0 ± 21.2 | 73.6 ± 11.9 | 3 of 3 | 2 |"
+        in text
     )
     assert "| Hu et al. | 3 | 60.00 | 3.0 |" in text
+    assert f"6 of {5 * 6 * (1 + 1 + 36 + 3 + 432 + 720):,} fits" in text
+    assert "Nothing was run of SST-2 100:1000, SST-2 20:1000, TextFCN" in text
 
 
 def test_what_is_there_is_not_run_again(monkeypatch, tmp_path, capsys) -> None:
@@ -128,3 +131,8 @@ def test_what_is_there_is_not_run_again(monkeypatch, tmp_path, capsys) -> None:
     text = main([*arguments, "--methods", "Hu et al.", "--draws", "2"]).read_text()
     assert asked == [1, 1]
     assert "2 of 3" in text and str(tmp_path) not in text
+    asked.clear()
+    text = main(["grids", "--out", str(tmp_path), "--as-it-stands"]).read_text()
+    assert not asked
+    command = f"python -m benchmarks.paper_tables grids --draws 1 --tasks '{TASK}' --methods 'Hu et al.'"
+    assert f"{command}\n{command} --cross-fitted\n```" in text and "2 of 3 | 1 |" in text

@@ -71,5 +71,6 @@ for ax, clf, name in zip(axes, [plain, learned], ['weighting="none"', 'weighting
 fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower left", ncols=3)
 ExampleWeightsDisplay.from_estimator(learned, y, ax=axes[2], log=True, bins=24)
 axes[2].set_title("the learned weights")
-axes[2].legend(loc="center left", fontsize="small", handlelength=1)
+axes[2].set(ylim=(0, 1.35), yticks=[0, 0.5, 1])  # room for the legend
+axes[2].legend(loc="upper left", fontsize="small", handlelength=1)
 plt.show()

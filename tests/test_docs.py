@@ -18,6 +18,7 @@ import pytest
 import skreweight
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 NEEDED = (
     "sphinx",
     "sphinx_gallery",
@@ -89,6 +90,28 @@ def test_the_api_pages_list_what_is_public():
     text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
     listed = {line.strip().rsplit(".", 1)[-1] for line in text.splitlines() if re.match(r"   [\w.]+$", line)}
     assert listed == public_names()
+
+
+def test_what_a_step_costs_is_read_from_the_page_on_speed(monkeypatch, tmp_path):
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    measured = import_module("measured")
+    page = tmp_path / "speed.md"
+    page.write_text(
+        "- versions: skreweight 9.1, torch 2\n\n## first\n| hand-written loop | 1.00 |\n"
+        '| weighting="hu" | 2.50 | 2 to 3 |\n| weighting="hu", 2 constraint steps | 3.50 |\n\n'
+        '## second\n| weighting="hu" | 9.00 |\n'
+    )
+    assert measured.steps("hu", page) == "2.50 steps (skreweight 9.1)"
+    assert measured.steps("hu, 2 constraint steps", page) == "3.50 steps (skreweight 9.1)"
+    with pytest.raises(ValueError, match="must have a row"):
+        measured.steps("ours", page)
+    asked = {
+        role
+        for one in (DOCS / "methods").glob("*.md")
+        for role in re.findall(r"{steps}`(.*?)`", one.read_text("utf-8"))
+    }
+    assert {"none", "hu", "ours"} <= asked and all(measured.steps(method) for method in asked)
 
 
 @pytest.fixture

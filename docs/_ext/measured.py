@@ -1,11 +1,15 @@
-"""The directive ``measured``: one method's rows of the tables under results/, so that no figure stands twice."""
+"""One method's figures out of the pages under results/, so that no figure stands twice.
 
+The directive ``measured`` are its rows of the tables, the role ``steps`` what one of its steps costs.
+"""
+
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 from docutils import nodes
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -49,6 +53,26 @@ def ranks(method: str) -> list[str]:
     return found
 
 
+def steps(method: str, page: Path = RESULTS / "speed.md") -> str:
+    """Return "2.23 steps (skreweight 0.1.0)": the ratio on the first problem of the page on speed, and its version."""
+    text = page.read_text(encoding="utf-8")
+    name, _, rest = method.partition(", ")
+    label = f'weighting="{name}"' + (f", {rest}" if rest else "")
+    ratio = re.search(rf"^\| {re.escape(label)} \| ([\d.]+) \|", text, re.MULTILINE)
+    version = re.search(r"^- versions: skreweight (\S+?),", text, re.MULTILINE)
+    if ratio is None or version is None:
+        raise ValueError(f"results/speed.md must have a row {label!r} and a line of versions.")
+    return f"{ratio[1]} steps (skreweight {version[1]})"
+
+
+class Steps(SphinxRole):
+    """``{steps}`hu```: what a step of a method costs."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the ratio as text."""
+        return [nodes.Text(steps(self.text))], []
+
+
 class Measured(SphinxDirective):
     """``{measured} NAME``: the figures of the method that the tables call NAME, beside those of the plain network."""
 
@@ -76,6 +100,7 @@ class Measured(SphinxDirective):
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Register the directive."""
+    """Register both."""
     app.add_directive("measured", Measured)
+    app.add_role("steps", Steps())
     return {"parallel_read_safe": True}

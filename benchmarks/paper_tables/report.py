@@ -6,7 +6,6 @@ import json
 import os
 import platform
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +23,7 @@ from benchmarks.paper_tables.selection import (
     with_tuned_rows,
 )
 from benchmarks.paper_tables.tables import TABLES, TRIAL_SETS
+from benchmarks.versions import in_words
 
 METRICS = {
     "accuracy": "accuracy",
@@ -31,7 +31,7 @@ METRICS = {
     "g_mean": "G-mean",
     "average_precision": "average precision",
 }
-PACKAGES = ("skreweight", "torch", "skorch", "scikit-learn", "imbalanced-learn", "numpy")
+PACKAGES = ("torch", "skorch", "scikit-learn", "imbalanced-learn", "numpy")
 
 
 def write_report(table: str, rows: pd.DataFrame, out: Path, command: str) -> Path:
@@ -50,14 +50,13 @@ def write_report(table: str, rows: pd.DataFrame, out: Path, command: str) -> Pat
 
 def _about(rows: pd.DataFrame, command: str) -> str:
     """How, when and on what the table was made."""
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
         f"`{command}`\n\n"
         f"{date.today().isoformat()}; {rows['seed'].nunique()} seeds, {len(rows)} fits, "
         f"{rows['seconds'].sum() / 60:.0f} minutes of fitting in all; {platform.machine()}, {cores} cores, "
-        f"{device}; Python {platform.python_version()}, {versions}.\n"
+        f"{device}; Python {platform.python_version()}, {in_words(PACKAGES)}.\n"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import statistics
@@ -17,18 +16,13 @@ from benchmarks.timing.memory import MemoryFigures
 from benchmarks.timing.operations import Operations
 from benchmarks.timing.packs import PackMemory
 from benchmarks.timing.searches import SearchLine
+from benchmarks.versions import in_words
 
-_PACKAGES = ("skreweight", "torch", "skorch", "scikit-learn", "numpy", "absgd", "backpack-for-pytorch")
+_PACKAGES = ("torch", "skorch", "scikit-learn", "numpy", "absgd", "backpack-for-pytorch")
 
 
 def machine(device: torch.device) -> dict[str, str]:
     """Return what the figures depend on: machine, versions, date."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     found = {
         "date": date.today().isoformat(),
         "processor": _processor(),
@@ -36,7 +30,7 @@ def machine(device: torch.device) -> dict[str, str]:
         "load": f"{os.getloadavg()[0]:.1f} (one minute, at the end)",
         "threads": str(torch.get_num_threads()),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "versions": in_words(_PACKAGES),
     }
     if device.type == "cuda":
         found["device"] = torch.cuda.get_device_name(device)

@@ -35,6 +35,7 @@ def train(
     progress: MembersProgress,
     checkpoint: CheckpointFile | None = None,
     n_jobs: int | None = None,
+    max_pack_size: int | None = None,
 ) -> list[Kind]:
     """Train members of each kind on every split, one kind after another in one process.
 
@@ -52,6 +53,8 @@ def train(
     progress : MembersProgress
     checkpoint : CheckpointFile or None, default=None
     n_jobs : int or None, default=None
+    max_pack_size : int or None, default=None
+        The most members that are trained at once; None: all of a kind, or of a process's part of them.
 
     Raises
     ------
@@ -63,15 +66,18 @@ def train(
         for estimator, name in zip(estimators, _names_of(estimators), strict=True)
     ]
     labels, rest = classes[table.codes], replace(table, x=None)
-    parts = cut(len(splits), n_jobs)
+    parts = cut(len(splits), n_jobs, max_pack_size)
     if effective_n_jobs(n_jobs) == 1:
         answers: Iterator[Any] = (
-            _fitted(table.x, rest, labels, members, classes, progress, checkpoint) for members in drawn
+            _fitted(table.x, rest, labels, classes, members.part(part), progress, checkpoint)
+            for members in drawn
+            for part in parts
         )
     else:
-        jobs = [(table.x, rest, labels, members.part(part), classes) for members in drawn for part in parts]
+        jobs = [(members.part(part),) for members in drawn for part in parts]
         what = f"{len(drawn) * len(splits)} networks"
-        answers = spread(_fitted, jobs, n_jobs=n_jobs, what=what, progress=progress)
+        common = (table.x, rest, labels, classes)
+        answers = spread(_fitted, common, jobs, n_jobs=n_jobs, what=what, progress=progress)
     kinds: list[Kind] = []
     for members in drawn:
         try:
@@ -158,8 +164,8 @@ def _fitted(
     x: Any,
     rest: Table,
     labels: NDArray[Any],
-    members: Members,
     classes: NDArray[Any],
+    members: Members,
     progress: MembersProgress | None = None,
     checkpoint: CheckpointFile | None = None,
 ) -> tuple[list[ReweightedClassifier], dict[str, list[int]]]:

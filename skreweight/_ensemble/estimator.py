@@ -77,8 +77,11 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
     device : str or torch.device, default="auto"
         Of the recipe's networks. ``"auto"``: CUDA where there is one, else the CPU.
     n_jobs : int or None, default=None
-        Processes that train the members, two or more each; the result is that of one process but for rounding. −1: one
-        a core. None: 1, or what `joblib.parallel_config` says (Dask too). Not with ``checkpoint``.
+        Processes that train the members, two or more each: the result is that of one but for rounding, or bit for bit
+        with ``max_pack_size``. −1: one a core. None: 1, or what `joblib.parallel_config` says. Not with ``checkpoint``.
+    max_pack_size : int or None, default=None
+        The most members that are trained at once, in the same packs however many processes there are. None: all of
+        a process's, which is the fastest.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         1 shows a progress bar, where tqdm is installed.
@@ -142,6 +145,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         "n_steps": [Interval(Integral, 1, None, closed="left"), None],
         "device": "no_validation",
         "n_jobs": [Integral, None],
+        "max_pack_size": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "checkpoint": [str, PathLike, None],
@@ -161,6 +165,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         n_steps: int | None = None,
         device: Any = "auto",
         n_jobs: int | None = None,
+        max_pack_size: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
         checkpoint: str | PathLike[str] | None = None,
@@ -176,6 +181,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         self.n_steps = n_steps
         self.device = device
         self.n_jobs = n_jobs
+        self.max_pack_size = max_pack_size
         self.random_state = random_state
         self.verbose = verbose
         self.checkpoint = checkpoint
@@ -186,8 +192,8 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
     ) -> Self:
         """Train all members, and choose calibration and decision on the rows that they held out.
 
-        Ctrl-C ends training early and keeps what is trained by then, with a warning; with several processes it keeps
-        finished kinds of a list of estimators alone.
+        Ctrl-C ends training early and keeps what is trained by then, with a warning; with several processes or packs it
+        keeps finished kinds of a list of estimators alone.
 
         Parameters
         ----------
@@ -272,12 +278,8 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
     ) -> list[Kind]:
         progress = MembersProgress(self.verbose)
         members = splits(folds, rows.codes, self.n_folds)
-        common: dict[str, Any] = {
-            "random_state": random_state,
-            "progress": progress,
-            "checkpoint": checkpoint,
-            "n_jobs": self.n_jobs,
-        }
+        common: dict[str, Any] = {"n_jobs": self.n_jobs, "max_pack_size": self.max_pack_size}
+        common |= {"random_state": random_state, "progress": progress, "checkpoint": checkpoint}
         try:
             if self.estimator is not None:
                 kinds = chosen.train(kinds_in(self.estimator), rows, members, classes, **common)

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from joblib import effective_n_jobs
-from sklearn.utils.parallel import Parallel, delayed
 
 from skreweight._ensemble.progress import MembersProgress
+from skreweight._pack.spread import spread as over_processes
 
 
 def check_n_jobs(n_jobs: int | None, checkpoint: Any) -> None:
@@ -30,15 +30,20 @@ def check_n_jobs(n_jobs: int | None, checkpoint: Any) -> None:
         )
 
 
-def cut(n_members: int, n_jobs: int | None) -> list[slice]:
-    """Return which members each process trains: a pack, which takes two at least."""
-    n_parts = max(1, min(effective_n_jobs(n_jobs), n_members // 2))
+def cut(n_members: int, n_jobs: int | None, most: int | None) -> list[slice]:
+    """Return which members are trained at once: a pack for each process, of two at least, or packs of at most so many.
+
+    Packs of another size round in other ways: only the latter are the same for any number of processes.
+    """
+    per_process = max(1, min(effective_n_jobs(n_jobs), n_members // 2))
+    n_parts = per_process if most is None else -(-n_members // most)
     ends = [n_members * part // n_parts for part in range(n_parts + 1)]
     return [slice(a, b) for a, b in pairwise(ends)]
 
 
 def spread(
     function: Callable[..., Any],
+    common: Sequence[Any],
     jobs: Sequence[tuple[Any, ...]],
     *,
     n_jobs: int | None,
@@ -47,11 +52,11 @@ def spread(
 ) -> Iterator[Any]:
     """Yield what the function returns for each tuple of arguments, in their order.
 
-    Rows are arguments of their own: the same array in several jobs is sent to each process once.
-
     Parameters
     ----------
-    function : callable
+    function : callable (*common, *job)
+    common : sequence
+        Arguments that all jobs have in common.
     jobs : sequence of tuple
     n_jobs : int or None
     what : str
@@ -59,8 +64,6 @@ def spread(
     progress : MembersProgress
     """
     progress.show(len(jobs), f"{what}, in parts", "part")
-    # Copies on write: torch warns of arrays that cannot be written to.
-    parallel = Parallel(n_jobs=n_jobs, prefer="processes", return_as="generator", mmap_mode="c")
-    for answer in parallel(delayed(function)(*job) for job in jobs):
+    for answer in over_processes(function, common, jobs, n_jobs=n_jobs):
         progress.advance()
         yield answer

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -51,6 +52,7 @@ def train(
     progress: MembersProgress,
     checkpoint: CheckpointFile | None = None,
     n_jobs: int | None = None,
+    max_pack_size: int | None = None,
 ) -> list[Kind]:
     """Train members of both kinds on every split, all of them at once in each process.
 
@@ -66,14 +68,16 @@ def train(
     progress : MembersProgress
     checkpoint : CheckpointFile or None, default=None
     n_jobs : int or None, default=None
+    max_pack_size : int or None, default=None
+        The most members that are trained at once; None: all, or all of a process's part of them.
 
     Raises
     ------
     NonFiniteError
         Where a member's loss is not finite.
     KeyboardInterrupt
-        Before the members were judged for the first time; later on what is trained by then is kept, but not from
-        several processes.
+        Before the members were judged for the first time; later on what is trained by then is kept, but not of several
+        packs.
     """
     n_rows = max(len(split.train) for split in splits)
     n_steps = recipe.n_steps_for(n_rows) if n_steps is None else n_steps
@@ -90,13 +94,15 @@ def train(
         n_batches,
         recipe.batch_size_for(n_rows),
     )
-    parts = cut(len(both), n_jobs)
+    parts = cut(len(both), n_jobs, max_pack_size)
     if len(parts) == 1:
         return _trained(table, both, seeds, pack, progress, checkpoint)
-    rest = replace(table, x=None)
-    jobs = [(table.x, rest, both[part], seeds[part], pack) for part in parts]
+    if effective_n_jobs(n_jobs) == 1:
+        return _joined(_whole(table, both[part], seeds[part], pack, progress, checkpoint) for part in parts)
+    common = (table.x, replace(table, x=None), pack)
+    jobs = [(both[part], seeds[part]) for part in parts]
     what = f"{len(both)} networks"
-    return _joined(spread(_trained_elsewhere, jobs, n_jobs=n_jobs, what=what, progress=progress))
+    return _joined(spread(_trained_elsewhere, common, jobs, n_jobs=n_jobs, what=what, progress=progress))
 
 
 @dataclass(frozen=True)
@@ -122,11 +128,22 @@ class Pack:
 
 
 def _trained_elsewhere(
-    x: Any, rest: Table, both: Sequence[tuple[str, Split]], seeds: Sequence[int], pack: Pack
+    x: Any, rest: Table, pack: Pack, both: Sequence[tuple[str, Split]], seeds: Sequence[int]
 ) -> list[Kind]:
     """Train some members in another process."""
-    progress = MembersProgress(0)
-    kinds = _trained(replace(rest, x=x), both, seeds, pack, progress, None)
+    return _whole(replace(rest, x=x), both, seeds, pack, MembersProgress(0), None)
+
+
+def _whole(
+    table: Table,
+    both: Sequence[tuple[str, Split]],
+    seeds: Sequence[int],
+    pack: Pack,
+    progress: MembersProgress,
+    checkpoint: CheckpointFile | None,
+) -> list[Kind]:
+    """Train one of several packs to its end: without the others it is of no use."""
+    kinds = _trained(table, both, seeds, pack, progress, checkpoint)
     if progress.was_interrupted:
         raise KeyboardInterrupt
     return kinds

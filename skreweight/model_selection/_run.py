@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from joblib import effective_n_jobs
-from sklearn.utils.parallel import Parallel, delayed
 
 from skreweight._pack.memory import Budget, free_bytes
+from skreweight._pack.spread import spread
 from skreweight.model_selection._backend import Call
 from skreweight.model_selection._evaluate import Report, Results, evaluate
 from skreweight.model_selection._progress import Progress
@@ -36,7 +36,8 @@ def run(
     pre_dispatch : int or str
         Of what is fitted the plain way.
     max_pack_size : int or None
-        The most networks that are trained at once; None: as memory allows.
+        The most fits that are trained at once, and by themselves: in the same packs however many processes there are.
+        None: as many as memory allows, a part of all for each process.
     verbose : int
         Above 0 shows a progress bar.
 
@@ -61,17 +62,19 @@ def run(
             report.note_alone(reason)
             parts.append([number])
     n_plain, n_processes = len(parts), effective_n_jobs(n_jobs)
-    parts += _cut(packed, tasks, n_processes)
+    parts += _cut(packed, tasks, n_processes, max_pack_size)
+    if singles := sum(len(part) == 1 for part in parts[n_plain:]):
+        report.note_alone("left over by max_pack_size or n_jobs", singles)
     budget = _budget(tasks, max_pack_size, n_processes)
     with Progress(n_epochs, shown=verbose > 0) as progress:
         # Processes tell of a part when it is done; within this one every epoch is told.
         on_epoch = progress.advance if n_processes == 1 else None
-        jobs = (
-            delayed(_plain if place < n_plain else evaluate)([tasks[k] for k in part], budget, on_epoch)
-            for place, part in enumerate(parts)
-        )
-        parallel = Parallel(n_jobs=n_jobs, pre_dispatch=pre_dispatch, return_as="generator")
-        for part, (answers, part_report) in zip(parts, parallel(jobs), strict=True):
+        rows = tasks[0].rows if tasks else ()
+        sent = tasks if n_processes == 1 else [task.without(rows) for task in tasks]
+        jobs = [([sent[k] for k in part],) for part in parts]
+        common = (rows, budget, on_epoch)
+        of_parts = spread(_of_part, common, jobs, n_jobs=n_jobs, pre_dispatch=pre_dispatch)
+        for part, (answers, part_report) in zip(parts, of_parts, strict=True):
             report.add(part_report)
             for number, answer in zip(part, answers, strict=True):
                 results[number] = answer
@@ -79,18 +82,39 @@ def run(
     return results, report
 
 
-def _plain(tasks: Sequence[Task], _: Budget, __: Any) -> tuple[Results, Report]:
-    return [task.run() for task in tasks], Report()
+def _of_part(
+    rows: tuple[Any, ...], budget: Budget, on_epoch: Any, tasks: Sequence[Task]
+) -> tuple[Results, Report]:
+    """Return the results of tasks, whose rows come beside them; one alone is run the plain way."""
+    whole = [task.on(rows) for task in tasks]
+    if len(whole) == 1:
+        return [whole[0].run()], Report()
+    return evaluate(whole, budget, on_epoch)
 
 
-def _cut(numbers: list[int], tasks: list[Task], n_parts: int) -> list[list[int]]:
-    """Cut tasks into parts of one size, those of a unit next to each other."""
+def _cut(numbers: list[int], tasks: list[Task], n_parts: int, most: int | None) -> list[list[int]]:
+    """Cut tasks into parts, those of a unit next to each other.
+
+    As many parts of one size as there are processes; or parts of at most so many tasks, whatever runs them: packs of
+    another size round in other ways.
+    """
     units: dict[Any, list[int]] = {}
     for number in numbers:
         units.setdefault(tasks[number].unit, []).append(number)
-    ordered = [number for unit in units.values() for number in unit]
-    ends = [len(ordered) * part // n_parts for part in range(n_parts + 1)]
-    return [ordered[a:b] for a, b in pairwise(ends) if b > a]
+    if most is None:
+        return _evenly([number for unit in units.values() for number in unit], n_parts)
+    parts: list[list[int]] = []
+    for unit in units.values():
+        if parts and len(parts[-1]) + len(unit) <= most:
+            parts[-1] += unit
+        else:
+            parts += _evenly(unit, -(-len(unit) // most))
+    return parts
+
+
+def _evenly(numbers: list[int], n_parts: int) -> list[list[int]]:
+    ends = [len(numbers) * part // n_parts for part in range(n_parts + 1)]
+    return [numbers[a:b] for a, b in pairwise(ends) if b > a]
 
 
 def _budget(tasks: list[Task], max_pack_size: int | None, n_processes: int) -> Budget:

@@ -87,14 +87,16 @@ class PackedGridSearchCV(PackedSearch, GridSearchCV):
     scoring, refit, cv, error_score, return_train_score
         As in `GridSearchCV`.
     n_jobs : int or None, default=None
-        Processes over which packs are spread, by joblib.
+        Processes over which packs are spread, by joblib: each gets an equal part of the fits. The results are those of
+        one process but for rounding, and bit for bit with ``max_pack_size``.
     verbose : int, default=0
         1 shows a progress bar, where tqdm is installed, and says how many fits were packed and why others were not.
     pre_dispatch : int or str, default="2*n_jobs"
         As in `GridSearchCV`, for what cannot be packed.
     max_pack_size : int or None, default=None
-        The most networks that are trained at once. None: as many as fit into a quarter of the free memory; on the
-        CPU into twice what X takes, or 256 MiB where that is more.
+        Packs of at most so many networks, each trained by itself, stage 1 included: they are the same packs however
+        many processes there are, and so are the results, bit for bit. None: as many networks of a process's part as
+        fit into a quarter of the free memory; on the CPU into twice what X takes, or 256 MiB where that is more.
 
     Attributes
     ----------

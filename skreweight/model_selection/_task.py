@@ -34,6 +34,22 @@ class Task:
         """What the call says besides estimator and data."""
         return self.call[2]
 
+    @property
+    def rows(self) -> tuple[Any, ...]:
+        """X and y."""
+        return self.call[1][1:]
+
+    def without(self, rows: tuple[Any, ...]) -> Task:
+        """Return the task without its rows, where they are these: they travel beside it."""
+        function, args, settings = self.call
+        same = len(args) == 1 + len(rows) and all(a is b for a, b in zip(args[1:], rows, strict=True))
+        return Task((function, (*args[:1], ...), settings)) if same else self
+
+    def on(self, rows: tuple[Any, ...]) -> Task:
+        """Return the task as it was before `without`."""
+        function, args, settings = self.call
+        return Task((function, (*args[:1], *rows), settings)) if args[-1:] and args[-1] is ... else self
+
     def run(self) -> dict[str, Any]:
         """Fit and score the plain way."""
         return self.as_if()

@@ -22,6 +22,9 @@ def member(weighting, **params):
 
 ENSEMBLES = {
     "recipe": lambda: ReweightedEnsembleClassifier(n_steps=40, n_folds=2, random_state=0),
+    "several packs": lambda: ReweightedEnsembleClassifier(
+        n_steps=10, n_folds=2, max_pack_size=2, random_state=0
+    ),
     "two kinds": lambda: ReweightedEnsembleClassifier(
         [member("hu"), member("absgd", warmup_epochs=0, module__dropout=0.2)], n_folds=2, random_state=0
     ),

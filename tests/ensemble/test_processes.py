@@ -1,4 +1,4 @@
-"""Members spread over processes: the result of one process but for rounding."""
+"""Members spread over processes: the result of one process but for rounding, and bit for bit in packs of one size."""
 
 import re
 
@@ -54,9 +54,9 @@ def test_two_processes_equal_one(name, monkeypatch):
     serial = clone(ensemble).fit(X, y)
     n_parts = []
 
-    def spied(function, jobs, **kwargs):
+    def spied(function, common, jobs, **kwargs):
         n_parts.append(len(jobs))
-        return spread.spread(function, jobs, **kwargs)
+        return spread.spread(function, common, jobs, **kwargs)
 
     monkeypatch.setattr(chosen, "spread", spied)
     monkeypatch.setattr(table, "spread", spied)
@@ -64,14 +64,32 @@ def test_two_processes_equal_one(name, monkeypatch):
     assert n_parts == [4 if name == "two kinds" else 2]
 
 
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_packs_of_a_given_size_make_the_same_bits_in_two_processes(name):
+    """Without `max_pack_size` two processes train packs of 4 of the recipe's 8 members, whose rounding is another."""
+    X, y = rows()
+    ensemble = ENSEMBLES[name]().set_params(max_pack_size=3)
+    serial, found = clone(ensemble).fit(X, y), clone(ensemble).set_params(n_jobs=2).fit(X, y)
+    np.testing.assert_array_equal(found.predict_proba(X), serial.predict_proba(X))
+    np.testing.assert_array_equal(found.oof_proba_, serial.oof_proba_)
+    np.testing.assert_array_equal(found.member_weights_, serial.member_weights_)
+
+
 @pytest.mark.parametrize(
     ("n_members", "n_jobs", "sizes"), [(10, 3, [3, 3, 4]), (3, 2, [3]), (6, 9, [2, 2, 2])]
 )
 def test_no_member_is_a_part_by_itself(n_members, n_jobs, sizes, monkeypatch):
     monkeypatch.setattr(spread, "effective_n_jobs", lambda n: n)
-    parts = [np.arange(n_members)[part] for part in spread.cut(n_members, n_jobs)]
+    parts = [np.arange(n_members)[part] for part in spread.cut(n_members, n_jobs, None)]
     assert [len(part) for part in parts] == sizes
     assert np.concatenate(parts).tolist() == list(range(n_members))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 9])
+def test_the_size_of_packs_does_not_depend_on_processes(n_jobs, monkeypatch):
+    monkeypatch.setattr(spread, "effective_n_jobs", lambda n: n)
+    assert spread.cut(10, n_jobs, 4) == [slice(0, 3), slice(3, 6), slice(6, 10)]
+    assert spread.cut(2, n_jobs, 1) == [slice(0, 1), slice(1, 2)]
 
 
 def test_the_bar_moves_when_a_part_is_done(capsys):
@@ -95,8 +113,8 @@ def test_ctrl_c_keeps_finished_kinds(monkeypatch):
     X, y = rows()
     real = chosen.spread
 
-    def cut_off(function, jobs, **kwargs):
-        for number, answer in enumerate(real(function, jobs, **kwargs)):
+    def cut_off(function, common, jobs, **kwargs):
+        for number, answer in enumerate(real(function, common, jobs, **kwargs)):
             if number == len(jobs) // 2:
                 raise KeyboardInterrupt
             yield answer
@@ -112,11 +130,28 @@ def test_ctrl_c_keeps_finished_kinds(monkeypatch):
     assert not hasattr(clf, "estimators_")
 
 
+def test_ctrl_c_between_packs_keeps_none_of_the_recipe(monkeypatch):
+    real, n_packs = table._trained, []
+
+    def cut_off(*args):
+        n_packs.append(1)
+        if len(n_packs) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(table, "_trained", cut_off)
+    clf = make(max_pack_size=4, n_steps=10)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*rows())
+    assert not hasattr(clf, "estimators_")
+
+
 @pytest.mark.parametrize(
     ("params", "error"),
     [
         ({"n_jobs": 0}, "n_jobs is a number of processes, .* got n_jobs=0"),
         ({"n_jobs": "two"}, "'n_jobs' parameter .* must be"),
+        ({"max_pack_size": 0}, "'max_pack_size' parameter .* must be"),
         ({"n_jobs": 2, "checkpoint": "fit.pt"}, "checkpoint is written by one process, .* set n_jobs=1"),
     ],
 )

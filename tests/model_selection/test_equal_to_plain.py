@@ -32,7 +32,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
 from skreweight import ReweightedClassifier
-from skreweight.model_selection import PackedGridSearchCV, PackedRandomizedSearchCV
+from skreweight.model_selection import PackedGridSearchCV, PackedRandomizedSearchCV, _run
 from skreweight.modules import MLP
 from skreweight.weighting import WEIGHTINGS
 
@@ -240,6 +240,32 @@ def test_packs_of_limited_size(max_pack_size: int, capsys: Any) -> None:
     printed = capsys.readouterr().out
     assert ("left over" in printed) == (max_pack_size < 3)
     assert max_pack_size == 1 or f"of up to {min(max_pack_size, 6)} networks" in printed
+
+
+@pytest.mark.parametrize(("max_pack_size", "sizes"), [(3, [2, 3, 3, 2, 3, 3]), (8, [8, 8]), (16, [16])])
+def test_packs_of_a_given_size_are_the_same_in_two_processes(
+    max_pack_size: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit: in float32 packs of another size round in other ways."""
+    X, y = data()
+    grid = {"weighting__lam": [0.5, 1.0, 2.0, 5.0], "lr": [0.01, 0.1]}
+    cut, found = _run._cut, []
+
+    def spied(*args: Any) -> Any:
+        parts = cut(*args)
+        found.append([len(part) for part in parts])
+        return parts
+
+    monkeypatch.setattr(_run, "_cut", spied)
+    one, two = (
+        PackedGridSearchCV(
+            classifier(module=None), grid, cv=2, scoring="neg_log_loss", n_jobs=n, max_pack_size=max_pack_size
+        ).fit(X.astype(np.float32), y)
+        for n in (1, 2)
+    )
+    assert found == [sizes, sizes]
+    np.testing.assert_array_equal(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(one.cv_results_["std_test_score"], two.cv_results_["std_test_score"])
 
 
 # ---------------------------------------------------------------- scores

@@ -74,6 +74,38 @@ def test_broken_links_are_found(tmp_path):
     assert broken_links(tmp_path) == ["a.html: b.html#z", "a.html: c.png"]
 
 
+def slugs(page: Path) -> set[str]:
+    """Return the anchors that GitHub makes of the headings of a Markdown file."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links_of_markdown(page: Path) -> list[str]:
+    text = re.sub(
+        r"^```.*?^```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *ROOT.glob("*.md"),
+        *(page for page in DOCS.rglob("*.md") if not {"generated", "auto_examples"} & {*page.parts}),
+    ],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_links_of_files_that_are_read_unbuilt(page):
+    for link in links_of_markdown(page):
+        if urlparse(link).scheme:
+            continue
+        file, anchor = urldefrag(link)
+        target = (page.parent / unquote(file)).resolve() if file else page
+        assert target.exists(), link
+        assert not anchor or anchor in slugs(target), link
+
+
 def public_names() -> set[str]:
     """Return every class and function that a public module exports, core apart: that is the inside."""
     names = set()

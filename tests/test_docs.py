@@ -16,6 +16,7 @@ from urllib.parse import unquote, urldefrag, urlparse
 import pytest
 
 import skreweight
+from tests.test_documented import methods_of, public_objects
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -176,12 +177,32 @@ def asking_a_server(folder: Path) -> list[str]:
     return [page.name for page in folder.rglob("*.html") if asked.search(page.read_text(encoding="utf-8"))]
 
 
+def methods_without_a_place(generated: Path) -> list[str]:
+    """Return the methods of public classes that have no anchor on their class's page."""
+    missing = []
+    for name, one in public_objects().items():
+        page = generated / f"{name}.html"
+        if inspect.isclass(one) and page.exists():
+            anchors = Page(page).anchors
+            missing += [
+                f"{name}.{method}" for method, _ in methods_of(one) if f"{name}.{method}" not in anchors
+            ]
+    return missing
+
+
 @pytest.mark.slow
 def test_documentation(built):
     """One test, so that the workers build the pages once."""
     assert broken_links(built) == []
     assert asking_a_server(built) == []
-    page = Page(built / "generated" / "skreweight.ReweightedClassifier.html")
-    listed = {anchor.rsplit(".", 1)[-1] for anchor in page.anchors if ".ReweightedClassifier." in anchor}
+    assert methods_without_a_place(built / "generated") == []
+    page = built / "generated" / "skreweight.ReweightedClassifier.html"
+    listed = {
+        anchor.rsplit(".", 1)[-1] for anchor in Page(page).anchors if ".ReweightedClassifier." in anchor
+    }
     assert listed >= {"fit", "partial_fit", "predict", "predict_proba", "decision_function", "history_frame"}
     assert not listed & {"set_fit_request", "notify", "run_single_epoch"}
+    _, _, of_fit = page.read_text(encoding="utf-8").partition('id="skreweight.ReweightedClassifier.fit"')
+    section, _, _ = of_fit.partition('<dt class="sig')
+    assert {"X", "y", "sample_weight", "X_val, y_val"} <= set(re.findall(r"<strong>(.*?)</strong>", section))
+    assert f"Version {skreweight.__version__}" in (built / "index.html").read_text(encoding="utf-8")

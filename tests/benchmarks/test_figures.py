@@ -120,3 +120,57 @@ def test_figures_of_trials_on_the_pages_of_methods_are_those_of_the_results():
     for path in (RESULTS.parent / "methods").glob("*.md"):
         _, _, measured = path.read_text(encoding="utf-8").partition("In [the trials]")
         assert set(re.findall(r"\d+\.\d ± \d+\.\d", measured)) <= cells, path.name
+
+
+#: Rows of the tables that learn weights on validation rows.
+LEARN = ("Ren et al.", "Hu et al.", "Hu et al., floor 0", "Hu et al. + R", "ours")
+
+
+def accuracies(file: str, task: str) -> dict[str, str]:
+    """Return the per cent of each method whose setting was chosen on validation rows, as pages write them."""
+    frame = pd.read_csv(RESULTS / f"{file}.csv").query("metric == 'accuracy' and chosen_on == 'validation'")
+    frame = frame[frame["task"] == task].set_index("method")
+    return {method: f"{mean:.1f}" for method, mean in frame["mean"].items()}
+
+
+def rank_of(metric: str, method: str) -> str:
+    frame = pd.read_csv(RESULTS / "benchmark.csv")
+    scores = frame[frame["metric"] == metric].pivot(index="task", columns="variable", values="mean")
+    return f"{ranks.average_ranks(scores)[method]:.1f}"
+
+
+def test_figures_of_the_table_of_choices_are_those_of_the_results():
+    text = (RESULTS.parent / "choosing.md").read_text(encoding="utf-8")
+    table = text.partition("![")[0]
+    few, fewer, many = (accuracies("sst2", task) for task in ("20:1000", "10:1000", "100:1000"))
+    learned = sorted(few[m] for m in ("ours", "Ren et al.", "Hu et al., floor 0"))
+    uses = sorted(many[m] for m in ("two-phase", *LEARN))
+    wide, five = accuracies("sst2_text_network", "20:1000, TextFCN"), accuracies("sst5", "50:500")
+    fifty = accuracies("validation_rows", "50 validation rows a class")
+    g_mean, f1, precision = "G-mean, default decision", "macro-F1, default decision", "average precision"
+    by_precision, by_f1 = (
+        sorted((rank_of(metric, m) for m in LEARN), key=float) for metric in (precision, f1)
+    )
+    for quoted in (
+        f"{many['plain, tuned threshold']} %; all weightings that use validation rows {uses[0]} to {uses[-1]} |",
+        f"{few['two-phase']} %; {learned[0]} to {learned[-1]}; plain {few['plain']}, tuned threshold "
+        f"{few['plain, tuned threshold']} |",
+        f"{fewer['two-phase']} and {fewer['ours']} %;",
+        f"{fifty['two-phase']} %, first by",
+        f"{wide['ours']} and {wide['plain, tuned threshold']} %; Hu without a floor {wide['Hu et al., floor 0']} |",
+        f"{five['proportion']} %; the plain network {five['plain']} |",
+        f"boosted trees {rank_of(precision, 'boosted trees')}, plain network {rank_of(precision, 'plain')}, learned "
+        f"weights {by_precision[0]} to {by_precision[-1]} |",
+        f"{rank_of(f1, 'boosted trees')} and {rank_of(f1, 'plain')}; learned weights {by_f1[0]} to {by_f1[-1]} |",
+        f"{rank_of(g_mean, 'proportion')} (scikit-learn's `MLPClassifier` with balanced weights "
+        f"{rank_of(g_mean, 'MLPClassifier')}); the plain network comes from {rank_of(g_mean, 'plain')} to "
+        f"{rank_of('G-mean, threshold tuned on validation rows', 'plain')} |",
+    ):
+        assert quoted in table
+
+
+def test_figures_for_users_of_resampling_are_those_of_the_results():
+    few = accuracies("sst2", "20:1000")
+    text = (RESULTS.parent / "coming_from.md").read_text(encoding="utf-8")
+    over, smote = (few[f"{name} + validation rows"] for name in ("random oversampling", "SMOTE"))
+    assert f'had {over} %, SMOTE {smote}, `"two-phase"` {few["two-phase"]}' in text

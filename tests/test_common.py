@@ -519,12 +519,18 @@ def test_docstring_of_the_estimator():
         assert f'"{name}"' in ReweightedClassifier.__doc__
 
 
-def test_readme_has_the_registry_in_its_table():
-    readme = Path(__file__).parents[1] / "README.md"
+def test_pages_have_the_registry_in_their_tables():
+    root = Path(__file__).parents[1]
+    methods = (root / "docs" / "methods.md").read_text("utf-8")
     table = dict(
-        re.findall(r'^\| `"([\w-]+)"` \|[^|]*\| (yes|no) \|', readme.read_text("utf-8"), re.MULTILINE)
+        re.findall(r'^\| \[`"([\w-]+)"`\]\(methods/\1\.md\) \|[^|]*\| (yes|no) \|', methods, re.MULTILINE)
     )
     assert table == {name: "yes" if kind.needs_validation else "no" for name, kind in WEIGHTINGS.items()}
+    families = (root / "README.md").read_text("utf-8").partition("## The weightings")[2].partition("\n\n[")[0]
+    named = re.findall(
+        r'`"([\w-]+)"`', "".join(line for line in families.splitlines() if "sampling=" not in line)
+    )
+    assert sorted(named) == sorted(WEIGHTINGS)
 
 
 def test_registry_is_found_by_name():

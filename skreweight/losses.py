@@ -255,7 +255,7 @@ class _PerExampleCriterion(nn.Module):
     def __init__(self, reduction: str) -> None:
         super().__init__()
         if reduction not in _REDUCTIONS:
-            raise ValueError(f'reduction must be "none", "mean" or "sum"; got {reduction!r}')
+            raise ValueError(f'reduction must be "none", "mean" or "sum", got {reduction!r}.')
         self.reduction = reduction
 
     def per_example(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -594,7 +594,7 @@ def class_weights(
         return _scaled_inverse(counts, counts)
     if scheme == "inverse-sqrt":
         return _scaled_inverse(counts.sqrt(), counts)
-    raise ValueError(f'scheme must be "inverse", "inverse-sqrt" or "effective-number"; got {scheme!r}')
+    raise ValueError(f'scheme must be "inverse", "inverse-sqrt" or "effective-number", got {scheme!r}.')
 
 
 def _scaled_inverse(sizes: Tensor, counts: Tensor) -> Tensor:
@@ -617,13 +617,13 @@ def _checked_logits(logits: Tensor, target: Tensor, per_class: Tensor | None = N
     """Check shapes (never values, which would read the device); return the logits as the losses need them."""
     if logits.ndim != 2 or logits.shape[1] < 2 or target.shape != logits.shape[:1]:
         raise ValueError(
-            "a loss over classes needs logits of shape (B, C) with C >= 2 and targets of shape (B,); "
-            f"got {tuple(logits.shape)} and {tuple(target.shape)}"
+            "A loss over classes needs logits of shape (B, C) with C >= 2 and targets of shape (B,), "
+            f"got {tuple(logits.shape)} and {tuple(target.shape)}."
         )
     if per_class is not None and per_class.shape != logits.shape[1:]:
         raise ValueError(
-            f"the logits have {logits.shape[1]} columns but class_counts gave {len(per_class)} classes: "
-            "give one count per output of the network"
+            f"The logits have {logits.shape[1]} columns but class_counts gave {len(per_class)} classes: "
+            "give one count per output of the network."
         )
     return _at_least_float32(logits)
 
@@ -633,7 +633,7 @@ def _checked_number(value: float, name: str, zero: bool = True) -> float:
     boundaries = "left" if zero else "neither"
     check_scalar(value, name, Real, min_val=0, max_val=math.inf, include_boundaries=boundaries)
     if math.isnan(value):
-        raise ValueError(f"{name} must be a number; got nan")
+        raise ValueError(f"{name} must be a number, got nan.")
     return float(value)
 
 
@@ -646,10 +646,12 @@ def _checked_counts(class_counts: ArrayLike | Tensor) -> Tensor:
     )
     counts = counts.to(torch.float64 if counts.is_floating_point() else torch.int64)
     if counts.ndim != 1 or len(counts) == 0:
-        raise ValueError(f"class_counts must have shape (C,), one count per class; got {tuple(counts.shape)}")
+        raise ValueError(
+            f"class_counts must have shape (C,), one count per class, got {tuple(counts.shape)}."
+        )
     if not torch.isfinite(counts).all() or (counts < 0).any() or not (counts > 0).any():
         raise ValueError(
-            f"class_counts must be finite, not negative, and not all zero; got {counts.tolist()}"
+            f"class_counts must be finite, not negative, and not all zero, got {counts.tolist()}."
         )
     return counts
 
@@ -659,7 +661,7 @@ def _positive_counts(class_counts: ArrayLike | Tensor) -> Tensor:
     counts = _checked_counts(class_counts)
     if not (counts > 0).all():
         raise ValueError(
-            f"class_counts must be positive for every class; got {counts.tolist()}: give the counts of all "
-            "training rows, or a small count for a class that has none yet"
+            f"class_counts must be positive for every class, got {counts.tolist()}: give the counts of all "
+            "training rows, or a small count for a class that has none yet."
         )
     return counts

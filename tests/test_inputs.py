@@ -322,7 +322,7 @@ def test_a_dict_of_arrays(weighting: str, X: np.ndarray, y: np.ndarray) -> None:
     assert clf.fit(given, y).predict_proba(given).shape == (60, 2)
     assert clf.fit(given, y, X_val=other, y_val=y[:12]).predict(other).shape == (12,)
     assert not hasattr(clf, "n_features_in_")
-    with pytest.raises(ValueError, match="X_val has 12 rows, y_val 10"):
+    with pytest.raises(ValueError, match="X_val and y_val must have equally many rows, got 12 and 10"):
         clf.fit(given, y, X_val=other, y_val=y[:10])
 
 
@@ -419,7 +419,7 @@ BAD: dict[str, tuple[Callable[[np.ndarray], Any], type[Exception], str]] = {
     "text in a frame": (
         lambda X: pd.DataFrame({"a": X[:, 0], "colour": "red"}),
         ValueError,
-        "column 'colour' of X holds text where numbers belong.*'red'.*OneHotEncoder",
+        "Column 'colour' of X holds text where numbers belong.*'red'.*OneHotEncoder",
     ),
     "complex numbers": (lambda X: X + 1j, ValueError, "Complex data not supported"),
     "another number of rows": (lambda X: X[:-1], ValueError, r"inconsistent numbers of samples: \[59, 60\]"),
@@ -565,7 +565,11 @@ class MeanLoss(nn.Module):
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "unknown weighting": ({"weighting": "hue"}, ValueError, "Unknown weighting 'hue': choose one of 'none'"),
+    "unknown weighting": (
+        {"weighting": "hue"},
+        ValueError,
+        "Unknown weighting, got 'hue': choose one of 'none'",
+    ),
     "no weighting": ({"weighting": 3}, TypeError, "weighting must be a name"),
     "negative epochs": (
         {"max_epochs": -1},

@@ -115,7 +115,7 @@ class TestEveryCriterion:
         assert torch.equal(make(reduction="mean")(logits, target), losses.mean())
         assert torch.equal(make()(logits, target), losses.mean())
         assert torch.equal(make(reduction="sum")(logits, target), losses.sum())
-        with pytest.raises(ValueError, match='reduction must be "none", "mean" or "sum"; got \'median\''):
+        with pytest.raises(ValueError, match='reduction must be "none", "mean" or "sum", got \'median\''):
             make(reduction="median")
 
     @every_case

@@ -133,7 +133,7 @@ class TestMLP:
             ({"hidden": 100}, TypeError, r"give \(100,\)"),
             ({"hidden": (5, 0)}, ValueError, "hidden units"),
             ({"hidden": (5.5,)}, TypeError, "hidden units"),
-            ({"activation": "swish"}, ValueError, "activation must be one of elu, .*; got 'swish'"),
+            ({"activation": "swish"}, ValueError, "activation must be one of elu, .*, got 'swish'"),
             ({"activation": "swish", "hidden": ()}, ValueError, "got 'swish'"),
             ({"activation": ("relu",)}, ValueError, "got 1 for 2 layers"),
             ({"dropout": 1.0}, ValueError, "dropout"),

@@ -249,7 +249,7 @@ class ReweightedEnsembleClassifier(ClassifierMixin, ParametersOfEstimators):
         y_val: Any,
     ) -> Table:
         if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val must be given together: pass both, or neither.")
+            raise ValueError("X_val and y_val must be given together, got one: pass both, or neither.")
         own = _check_sample_weight(sample_weight, codes, dtype=np.float64, ensure_non_negative=True)
         counts = np.bincount(codes, own, minlength=len(classes)).astype(np.float64)
         if (counts == 0).any():

@@ -62,4 +62,4 @@ class MembersProgress(MembersListener):
 
 
 def _no_fresh_optimizer() -> None:
-    raise AssertionError("the members' training has one stage")
+    raise AssertionError("The members' training has one stage.")

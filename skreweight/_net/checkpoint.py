@@ -243,8 +243,9 @@ def _try_to_load(packed: bytes) -> None:
         torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            "The state of this training cannot be held by a checkpoint, which takes plain values and tensors only: "
-            f"{str(error).splitlines()[0]}"
+            "The state of this training cannot be held by a checkpoint, which takes plain values and tensors only "
+            f"({str(error).splitlines()[0]}). Train without checkpoint=, "
+            "or let the optimiser and the callbacks hold such values."
         ) from error
 
 

@@ -87,7 +87,7 @@ class TensorBatches:
     ) -> None:
         if rows is not None and rows.dim() == 2 and generators is not None and len(generators) != len(rows):
             raise ValueError(
-                f"Each member needs a generator of its own: got {len(generators)} for {len(rows)} members."
+                f"Each member needs a generator of its own, got {len(generators)} for {len(rows)} members."
             )
         self.x, self.targets, self.rows = x, targets, rows
         self.device = device

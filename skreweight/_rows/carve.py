@@ -33,7 +33,7 @@ FEWEST_FOR_A_RANGE = 20
 
 #: Said where validation rows do not fit the training rows.
 HOW_TO_TRANSFORM = (
-    "Validation rows must be preprocessed as X is: in a Pipeline set transform_input=['X_val'], enable metadata "
+    "Preprocess validation rows as X is: in a Pipeline set transform_input=['X_val'], enable metadata "
     "routing with sklearn.set_config(enable_metadata_routing=True), and call "
     "set_fit_request(X_val=True, y_val=True) on the classifier."
 )
@@ -117,7 +117,10 @@ def _first_split(splitter: Any, codes: IntArray) -> IntArray:
         try:
             split = next(iter(splitter.split(positions.reshape(-1, 1), codes)), None)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"validation_data={splitter!r} could not split the rows: {error}") from error
+            raise ValueError(
+                f"validation_data={splitter!r} could not split the rows ({str(error).rstrip('.')}): give one that "
+                "needs X and y alone, or rows of your own as (X_val, y_val)."
+            ) from error
         if split is None:
             raise ValueError(f"validation_data={splitter!r} gives no split: its first one is taken.")
         return np.asarray(split[1])
@@ -181,7 +184,7 @@ def check_given_codes(codes: IntArray, classes: NDArray[Any]) -> None:
     if len(missing):
         raise ValueError(
             f"y_val has no row of class {shown(missing[0])}: validation rows must hold every class, best in equal "
-            "numbers."
+            f"numbers, got {shown(np.unique(classes[codes]))}."
         )
 
 

@@ -153,7 +153,7 @@ def _about_text(X: Any, error: ValueError) -> str:
     if isinstance(X, pd.DataFrame):
         columns = [name for name in X.columns if not pd.api.types.is_numeric_dtype(X[name].dtype)]
         if columns:
-            place = f"column {columns[0]!r} of X"
+            place = f"Column {columns[0]!r} of X"
     return (
         f"{place} holds text where numbers belong ({error}): encode it first, for instance with OneHotEncoder in a "
         "ColumnTransformer."
@@ -341,7 +341,9 @@ def _labels_of_dataset(dataset: Any) -> Any:
     items = (dataset[i] for i in range(len(dataset)))
     labels = [item[1] for item in items if isinstance(item, tuple | list) and len(item) > 1]
     if len(labels) != len(dataset):
-        raise ValueError("The Dataset gives no labels: its items must be (x, y) pairs, or pass y.")
+        raise ValueError(
+            "The Dataset gives no labels: its items must be (x, y) pairs, got x alone: pass y, or such pairs."
+        )
     return np.asarray(labels)
 
 

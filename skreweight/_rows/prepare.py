@@ -204,7 +204,9 @@ def _given_validation(
         x_val = validation_rows_of(X_val, columns, owner=owner, allow_nd=any_dimensions)
     codes = encode(labels, classes, "y_val")
     if n_rows_of(x_val) != len(codes):
-        raise ValueError(f"X_val has {n_rows_of(x_val)} rows, y_val {len(codes)}: they must agree.")
+        raise ValueError(
+            f"X_val and y_val must have equally many rows, got {n_rows_of(x_val)} and {len(codes)}."
+        )
     check_given_codes(codes, classes)
     if (
         isinstance(features, Tensor)

@@ -22,7 +22,7 @@ class NonFiniteError(ValueError):
 
     def __init__(self, batch: int | None) -> None:
         where = "after the last step" if batch is None else f"in batch {batch}"
-        super().__init__(f"non-finite loss or gradient {where}")
+        super().__init__(f"The loss or its gradient was not finite {where}.")
         self.batch = batch
         #: Whether the rows are to blame, so that there is nothing to keep.
         self.by_rows = False

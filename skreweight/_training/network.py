@@ -91,6 +91,6 @@ def _check_belong_together(model: Model, optimizer: Optimizer) -> None:
     stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if stepped.isdisjoint(id(p) for p in model.parameters):
         raise ValueError(
-            "The optimiser steps none of the module's parameters: where a callback replaces module_ itself, it must "
+            "The optimiser steps none of the module's parameters: where a callback replaces module_ itself, it has to "
             "make the optimiser anew (net.initialize_optimizer()), or call net.set_params(module=...)."
         )

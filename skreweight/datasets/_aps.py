@@ -173,7 +173,7 @@ def _read_files(paths: list[Path]) -> tuple[pd.DataFrame, list[str]]:
     frames = [_read_csv(path) for path in paths]
     for path, frame in zip(paths, frames, strict=True):
         if list(frame.columns) != list(frames[0].columns):
-            raise ValueError(f"{path} has other attributes than {paths[0]}; take both files from one source.")
+            raise ValueError(f"{path} has other attributes than {paths[0]}: take both files from one source.")
     return pd.concat(frames, ignore_index=True), [str(path) for path in paths]
 
 
@@ -198,7 +198,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         if foreign := sorted(set(frame[TARGET].fillna("na")) - set(LABELS)):
             raise ValueError(f"class label {foreign[0]!r}")
     except (ValueError, EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged or foreign ({error}); expected {EXPECTED}.") from error
+        raise ValueError(f"{path} is damaged or foreign (got {error}), expected {EXPECTED}.") from error
     return frame
 
 
@@ -254,7 +254,7 @@ def _read_openml(parts: tuple[str, ...], missing: list[str], data_home: DataHome
     found = {part: (len(piece), int((piece[TARGET] == "pos").sum())) for part, piece in cut.items()}
     if found != OPENML_PARTS:
         raise OSError(
-            f"{OPENML_URL} does not hold the training rows and then the test rows (rows and failures are "
-            f"{found}, expected {OPENML_PARTS}): use subset='all', or the files from {UCI_URL}."
+            f"The data of {OPENML_URL} do not hold the training rows and then the test rows (rows and failures are "
+            f"expected to be {OPENML_PARTS}, got {found}): use subset='all', or the files from {UCI_URL}."
         )
     return cut[parts[0]].reset_index(drop=True)

@@ -15,7 +15,7 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
     """Raise ValueError when a parameter is not one of its choices."""
     if value not in choices:
         listed = ", ".join(map(repr, choices))
-        raise ValueError(f"{name} must be one of {listed}; got {value!r}.")
+        raise ValueError(f"{name} must be one of {listed}, got {value!r}.")
 
 
 def read_npz(path: Path, keys: Collection[str]) -> dict[str, Any]:
@@ -27,5 +27,5 @@ def read_npz(path: Path, keys: Collection[str]) -> dict[str, Any]:
     # A file of another kind makes np.load return something that is no context manager: TypeError.
     except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"{path} is damaged or foreign ({error}); expected an npz file with the arrays {', '.join(keys)}."
+            f"{path} is damaged or foreign (got {error}), expected an npz file with the arrays {', '.join(keys)}."
         ) from error

@@ -147,7 +147,10 @@ def _read_arrays(name: str, split: str, data_home: DataHome) -> Images:
     arrays = read_npz(path, (f"X_{split}", f"y_{split}", "classes"))
     X, y, classes = arrays.values()
     if X.dtype != np.uint8 or X.shape[1:] != (32, 32, 3) or y.shape != X.shape[:1]:
-        raise ValueError(f"{path} is damaged or foreign; expected uint8 images (n, 32, 32, 3) and n labels.")
+        raise ValueError(
+            f"{path} is damaged or foreign: uint8 images (n, 32, 32, 3) and n labels are expected, got {X.dtype} "
+            f"{X.shape} and {y.shape}."
+        )
     return X, y.astype(np.int64), classes.tolist(), [str(path)]
 
 
@@ -161,7 +164,10 @@ def _read_pickles(name: str, split: str, data_home: DataHome) -> Images:
         batch = _unpickle(path, ("data", folder.labels))
         data, y = batch["data"], np.asarray(batch[folder.labels], dtype=np.int64)
         if getattr(data, "dtype", None) != np.uint8 or data.shape != (len(y), 3 * 32 * 32):
-            raise ValueError(f"{path} is damaged or foreign; expected uint8 data (n, 3072) and n labels.")
+            raise ValueError(
+                f"{path} is damaged or foreign: uint8 data (n, 3072) and n labels are expected, got "
+                f"{getattr(data, 'dtype', type(data).__name__)} {np.shape(data)} and {y.shape}."
+            )
         planes.append(data)
         labels.append(y)
     # Each row holds the red, the green and the blue plane one after the other.
@@ -208,6 +214,6 @@ def _unpickle(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     # The bytes of a foreign file are instructions to the unpickler and may fail in any of these ways.
     except (pickle.UnpicklingError, ValueError, TypeError, AttributeError, EOFError, LookupError) as error:
         raise ValueError(
-            f"{path} is damaged or foreign ({error}); expected a pickled dict with {', '.join(keys)}."
+            f"{path} is damaged or foreign (got {error}), expected a pickled dict with {', '.join(keys)}."
         ) from error
     return content

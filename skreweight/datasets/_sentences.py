@@ -195,7 +195,7 @@ def encode_sentences(
     X = np.concatenate([np.asarray(encoder.encode(batch), dtype=np.float32) for batch in batches])
     if X.ndim != 2 or len(X) != len(sentences):
         raise ValueError(
-            f"{type(encoder).__name__}.encode must return one row per sentence: got shape {X.shape} for "
+            f"{type(encoder).__name__}.encode must return one row per sentence, got shape {X.shape} for "
             f"{len(sentences)} sentences."
         )
     return X
@@ -253,9 +253,9 @@ def fine_tune_encoder(
     sentences = list(sentences)
     classes, codes = np.unique(np.asarray(y), return_inverse=True)
     if len(sentences) != len(codes):
-        raise ValueError(f"{len(sentences)} sentences but {len(codes)} labels; give one label per sentence.")
+        raise ValueError(f"{len(sentences)} sentences but {len(codes)} labels: give one label per sentence.")
     if len(classes) < 2:
-        raise ValueError(f"fine_tune_encoder needs sentences of at least two classes; got {len(classes)}.")
+        raise ValueError(f"fine_tune_encoder needs sentences of at least two classes, got {len(classes)}.")
     rng = check_random_state(random_state)
     tuned = copy.copy(encoder)
     tuned.module = copy.deepcopy(encoder.module)

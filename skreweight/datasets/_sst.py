@@ -113,8 +113,8 @@ def load_sst(
         or not set(np.unique(splits).tolist()) <= set(SPLITS)
     ):
         raise ValueError(
-            f"{path} is damaged or foreign; expected X (n, d), y (n,) from 0 to {k - 1} and split (n,) of "
-            f"{', '.join(SPLITS)}."
+            f"{path} is damaged or foreign: X (n, d), y (n,) from 0 to {k - 1} and split (n,) of "
+            f"{', '.join(SPLITS)} are expected, got {X.shape}, {y.shape} and {splits.shape}, or other values."
         )
     kept = slice(None) if split == "all" else splits == split
     return pack(

@@ -235,7 +235,7 @@ def step_counts(
     _check_profile(n_max, ratio, n_classes)
     n_minority = n_classes // 2 if n_minority is None else n_minority
     if not 1 <= n_minority < n_classes:
-        raise ValueError(f"n_minority must be from 1 to {n_classes - 1}; got {n_minority}.")
+        raise ValueError(f"n_minority must be from 1 to {n_classes - 1}, got {n_minority}.")
     return np.repeat([n_max, int(n_max / ratio)], [n_classes - n_minority, n_minority])
 
 
@@ -301,7 +301,7 @@ def _row_indices(rows: ArrayLike, n_rows: int, name: str) -> NDArray[np.intp]:
         return np.flatnonzero(given)
     indices = np.unique(given.astype(np.intp, casting="same_kind") if given.size else np.empty(0, np.intp))
     if indices.size and (indices[0] < 0 or indices[-1] >= n_rows):
-        raise ValueError(f"{name} must be from 0 to {n_rows - 1}; got {indices[0]} to {indices[-1]}.")
+        raise ValueError(f"{name} must be from 0 to {n_rows - 1}, got {indices[0]} to {indices[-1]}.")
     return indices
 
 
@@ -358,9 +358,9 @@ def _cut(
 def _check_profile(n_max: int, ratio: float, n_classes: int) -> None:
     """Check the parameters that the count profiles share."""
     if n_classes < 2:
-        raise ValueError(f"n_classes must be at least 2; got {n_classes}.")
+        raise ValueError(f"n_classes must be at least 2, got {n_classes}.")
     if ratio < 1:
-        raise ValueError(f"ratio must be at least 1; got {ratio}.")
+        raise ValueError(f"ratio must be at least 1, got {ratio}.")
     if n_max < ratio:
         raise ValueError(f"The rarest class would get no row: n_max={n_max} is less than ratio={ratio}.")
 
@@ -370,7 +370,7 @@ def _transition(noise: float | ArrayLike, n_classes: int) -> NDArray[np.float64]
     given = np.asarray(noise, dtype=np.float64)
     if given.ndim == 0:
         if not 0 <= given <= 1:
-            raise ValueError(f"noise must be from 0 to 1; got {noise!r}.")
+            raise ValueError(f"noise must be from 0 to 1, got {noise!r}.")
         if n_classes < 2:
             raise ValueError(f"Wrong labels need at least two classes; y has {n_classes}.")
         wrong = given / (n_classes - 1)
@@ -378,5 +378,5 @@ def _transition(noise: float | ArrayLike, n_classes: int) -> NDArray[np.float64]
     if given.shape != (n_classes, n_classes):
         raise ValueError(f"noise has shape {given.shape}; y has {n_classes} classes.")
     if (given < 0).any() or not np.allclose(given.sum(axis=1), 1):
-        raise ValueError("Each row of noise must be probabilities that sum to 1.")
+        raise ValueError(f"Each row of noise must be probabilities that sum to 1, got {given.tolist()}.")
     return given

@@ -234,7 +234,8 @@ def _names_of(results: Any, params: str | Sequence[str] | None) -> list[str]:
         several = [n for n in known if len({_hashable(v) for v in _column(results, n)} - {_MISSING}) > 1]
         if len(several) not in (1, 2):
             raise ValueError(
-                f"params must name one or two parameters to draw: the search varies {', '.join(several) or 'none'}."
+                "params must name one or two parameters to draw, got None, and the search varies "
+                f"{', '.join(several) or 'none'}."
             )
         return several
     found = []

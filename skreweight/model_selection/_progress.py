@@ -32,7 +32,7 @@ class Progress:
         if kind is KeyboardInterrupt:
             share = self._n_behind / max(1, sum(self._n_epochs))
             raise KeyboardInterrupt(
-                f"the search was stopped with {share:.0%} of its epochs behind; none of it is kept, and the search is "
+                f"The search was stopped with {share:.0%} of its epochs behind; none of it is kept, and the search is "
                 "as it was before fit."
             ) from error
 

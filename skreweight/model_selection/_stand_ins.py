@@ -126,5 +126,5 @@ class _ScorerOfDone:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_scorer":
-            raise AttributeError(name)
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}.")
         return getattr(self._scorer, name)

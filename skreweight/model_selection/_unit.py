@@ -128,7 +128,7 @@ def _shared(known: list[Table], task: Task, rows: NDArray[np.int64], given: dict
     if weights is not None:
         whole = (task.settings["fit_params"] or {}).get("sample_weight")
         if whole is None or not np.array_equal(_safe_indexing(whole, rows), weights):
-            raise ValueError("sample weights are no longer those that were given.")
+            raise ValueError("The sample weights are no longer those that were given.")
         weights = whole
     table = Table(X, y, **{**given, "sample_weight": weights})
     for other in known:

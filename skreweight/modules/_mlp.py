@@ -86,7 +86,9 @@ class MLP(Layered):
         check_size(n_features, "n_features")
         check_size(n_classes, "n_classes", minimum=2)
         if isinstance(hidden, int):
-            raise TypeError(f"hidden must be a sequence, one number of units per layer: give ({hidden},)")
+            raise TypeError(
+                f"hidden must be a sequence, one number of units per layer, got {hidden}: give ({hidden},)."
+            )
         sizes = [n_features, *(check_size(units, "hidden units") for units in hidden)]
         check_dropout(dropout, "dropout")
         layers: list[nn.Module] = []
@@ -162,9 +164,9 @@ def _per_layer(activation: str | Sequence[str], n_layers: int) -> Sequence[str]:
     names = [activation] * n_layers if isinstance(activation, str) else list(activation)
     if len(names) != n_layers:
         raise ValueError(
-            f"activation must be one name or one per hidden layer; got {len(names)} for {n_layers} layers"
+            f"activation must be one name or one per hidden layer, got {len(names)} for {n_layers} layers."
         )
     for name in {activation} if isinstance(activation, str) else names:
         if name not in _ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}; got {name!r}")
+            raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {name!r}.")
     return names

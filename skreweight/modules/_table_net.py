@@ -103,7 +103,9 @@ class TableNet(Layered):
         if n_numeric > n_features:
             raise ValueError(f"n_numeric must be at most n_features, {n_features}, got {n_numeric}.")
         if isinstance(hidden, int):
-            raise TypeError(f"hidden must be a sequence, one number of units per layer: give ({hidden},).")
+            raise TypeError(
+                f"hidden must be a sequence, one number of units per layer, got {hidden}: give ({hidden},)."
+            )
         if activation not in _ACTIVATIONS:
             raise ValueError(
                 f"activation must be one of {', '.join(sorted(_ACTIVATIONS))}, got {activation!r}."

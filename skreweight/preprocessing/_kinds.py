@@ -75,7 +75,7 @@ class Column:
     def _seconds(self, series: pd.Series) -> NDArray[np.float64]:
         dates = self._dates(series)
         if (dates.dt.tz is None) != (self.time_zone is None) and dates.notna().any():
-            raise TypeError("dates with and without a time zone cannot be compared")
+            raise TypeError("Dates with and without a time zone cannot be compared.")
         if dates.dt.tz is not None:
             dates = dates.dt.tz_convert(self.time_zone).dt.tz_localize(None)
         ticks = dates.to_numpy("datetime64[us]")
@@ -86,7 +86,7 @@ class Column:
         if isinstance(series.dtype, pd.PeriodDtype):
             return series.dt.to_timestamp()
         if pd.api.types.is_numeric_dtype(series.dtype) and series.notna().any():
-            raise TypeError("a number is no date")
+            raise TypeError("A number is no date.")
         if pd.api.types.infer_dtype(series, skipna=True) == "period":
             return series.map(lambda period: period.to_timestamp(), na_action="ignore").astype(
                 "datetime64[ns]"
@@ -122,14 +122,14 @@ def _refuse_containers(series: pd.Series, name: str) -> None:
     for value in series:
         if isinstance(value, _CONTAINERS):
             raise TypeError(
-                f"Column {name!r} holds a {type(value).__name__}, but every entry must be one value: spread it over "
+                f"Column {name!r} must hold one value in every entry, got a {type(value).__name__}: spread it over "
                 "columns of its own, or leave the column out."
             )
 
 
 def _floats(series: pd.Series) -> NDArray[np.float64]:
     if series.dtype.kind in "mM" or isinstance(series.dtype, pd.DatetimeTZDtype):
-        raise TypeError("a date is no number")
+        raise TypeError("A date is no number.")
     present = series.notna().to_numpy()
     if present.all():
         return series.to_numpy(np.float64)

@@ -72,7 +72,7 @@ def get_weighting(weighting: str | type[Weighting] | Weighting, **parameters: An
     if isinstance(weighting, str):
         if weighting not in WEIGHTINGS:
             raise ValueError(
-                f"Unknown weighting {weighting!r}: choose one of {', '.join(map(repr, WEIGHTINGS))}."
+                f"Unknown weighting, got {weighting!r}: choose one of {', '.join(map(repr, WEIGHTINGS))}."
             )
         chosen: Weighting = WEIGHTINGS[weighting]()
     elif isinstance(weighting, type) and issubclass(weighting, Weighting):

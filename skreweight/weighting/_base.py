@@ -181,7 +181,9 @@ class Weighting(BaseEstimator):
         step : Step
             The batch: its rows, their losses, and what else the method asked for.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define weigh(step) -> weights of shape (B,).")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no method weigh: define weigh(step), which returns weights of shape (B,)."
+        )
 
     def after_step(self, step: Step) -> None:
         """Do what follows the optimiser's step.

@@ -119,7 +119,7 @@ def test_subsets(tmp_path):
 
 
 def test_unknown_subset(tmp_path):
-    with pytest.raises(ValueError, match="subset must be one of 'train', 'test', 'all'; got 'valid'"):
+    with pytest.raises(ValueError, match="subset must be one of 'train', 'test', 'all', got 'valid'"):
         fetch_aps_failure(tmp_path, "valid")
 
 

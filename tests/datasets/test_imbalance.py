@@ -185,7 +185,7 @@ def test_random_state_may_be_a_generator_state():
         ({"train": 2, "validation": {1: 5}}, "validation names the class 1"),
         ({"train": [1, 2, 3]}, "train has 3 counts; y has 2 classes"),
         ({"train": 2, "test": -1}, "test asks for -1 rows"),
-        ({"train": 2, "rows": [0, 28]}, "rows must be from 0 to 27; got 0 to 28"),
+        ({"train": 2, "rows": [0, 28]}, "rows must be from 0 to 27, got 0 to 28"),
         ({"train": 2, "test_rows": [-1]}, "test_rows must be from 0 to 27"),
         ({"train": 2, "rows": [True, False]}, r"rows is a mask of shape \(2,\); y has 28 rows"),
     ],
@@ -303,7 +303,7 @@ def test_same_seed_same_noise_and_y_untouched(problem, seed, rate):
 @pytest.mark.parametrize(
     ("noise", "message"),
     [
-        (1.5, "noise must be from 0 to 1; got 1.5"),
+        (1.5, "noise must be from 0 to 1, got 1.5"),
         (-0.1, "noise must be from 0 to 1"),
         ([0.5, 0.5], r"noise has shape \(2,\); y has 2 classes"),
         (np.eye(3), r"noise has shape \(3, 3\)"),

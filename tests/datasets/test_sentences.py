@@ -104,7 +104,7 @@ def test_encoder_that_returns_something_else():
         def encode(self, sentences):
             return [len(s) for s in sentences]
 
-    with pytest.raises(ValueError, match=r"Flat.encode must return one row per sentence: got shape \(20,\)"):
+    with pytest.raises(ValueError, match=r"Flat.encode must return one row per sentence, got shape \(20,\)"):
         encode_sentences(SENTENCES, Flat())
 
 
@@ -183,7 +183,7 @@ def test_fine_tuning_prints_only_when_asked(encoder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("y", "message"), [(LABELS[:3], "20 sentences but 3 labels"), (["pos"] * 20, "two classes; got 1")]
+    ("y", "message"), [(LABELS[:3], "20 sentences but 3 labels"), (["pos"] * 20, "two classes, got 1")]
 )
 def test_labels_that_do_not_fit(encoder, y, message):
     with pytest.raises(ValueError, match=message):

@@ -120,7 +120,8 @@ def test_errors() -> None:
         SearchDisplay.from_estimator(GridSearchCV(DecisionTreeClassifier(), {"max_depth": [1]}))
     search = searched({"max_depth": [1, 2], "min_samples_leaf": [1, 2], "criterion": ["gini", "entropy"]})
     with pytest.raises(
-        ValueError, match="must name one or two parameters to draw: the search varies criterion, max"
+        ValueError,
+        match="must name one or two parameters to draw, got None, and the search varies criterion, max",
     ):
         SearchDisplay.from_estimator(search)
     with pytest.raises(ValueError, match="got 'depth'"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from numbers import Number
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from skreweight._net.outputs import FirstOutputs
 from skreweight._net.predict import logits_of
 from skreweight._net.predicting import rows_at_once
 from skreweight._net.resuming import go_on_from
-from skreweight._net.scaling import fit_scaling
+from skreweight._net.scaling import Scales, fit_scaling
 from skreweight._net.schedules import go_on, put_back, restart, schedules_of, settings_of
 from skreweight._rows.check import is_dataset
 from skreweight._rows.fingerprint import of_rows, of_value
@@ -42,6 +43,21 @@ from skreweight.core.model import Model
 from skreweight.core.output_layer import FeatureModule
 from skreweight.core.validation_loss import ROWS_AT_ONCE
 from skreweight.weighting import NoWeighting, Weighting
+
+
+@dataclass
+class Known:
+    """What estimators that are given the same data need to find out only once.
+
+    Attributes
+    ----------
+    prepared : dict
+        What was made of the data, by what was asked for.
+    scales : Scales
+    """
+
+    prepared: dict[Any, tuple[Given, Learned]] = field(default_factory=dict)
+    scales: Scales = field(default_factory=dict)
 
 
 def train(
@@ -111,10 +127,12 @@ def begun(
     every_class: bool = True,
     seed: int | None = None,
     exchange: Exchange = LOCAL,
+    known: Known | None = None,
 ) -> Given:
     """Check parameters and data, learn what is to be learned of them, make the components.
 
-    Parameters as in `train`; `seed` is that of a fit which is taken up again.
+    Parameters as in `train`; `seed` is that of a fit which is taken up again, `known` what other estimators have
+    found out about the same data.
     """
     net._check_parameters()
     if not goes_on:
@@ -122,12 +140,13 @@ def begun(
         net.progress_.seed = net.progress_.seed if seed is None else seed
         if isinstance(exchange, Processes):
             net.progress_.seed = exchange.led(net.progress_.seed)
-    given, learned = _prepared(net, data, learns, classes, every_class)
+    known = Known() if known is None else known
+    given, learned = _prepared(net, data, learns, classes, every_class, known)
     net._learn(learned)
     if not goes_on:
         net._initialize_components()
         check_together(net)
-    fit_scaling(net.module_, given)
+    fit_scaling(net.module_, given, known.scales)
     if isinstance(exchange, Processes):
         check_shared(net, given, exchange)
     return given
@@ -189,23 +208,32 @@ def _undone_on_error(net: SkorchClassifier) -> Iterator[None]:
 
 
 def _prepared(
-    net: SkorchClassifier, data: tuple[Any, ...], learns: bool, classes: Any, every_class: bool
+    net: SkorchClassifier,
+    data: tuple[Any, ...],
+    learns: bool,
+    classes: Any,
+    every_class: bool,
+    known: Known,
 ) -> tuple[Given, Learned]:
     owner, method = type(net).__name__, net.components[0].made(net.__dict__)
-    known = None if classes is None else sorted_classes(classes, owner)
+    labels = None if classes is None else sorted_classes(classes, owner)
     if net.classes is not None or not learns:
-        known = net.labels_
-    return prepare(
-        *data,
-        owner=owner,
-        carving=Carving(
+        labels = net.labels_
+    asked: dict[str, Any] = {
+        "owner": owner,
+        "carving": Carving(
             net.validation_data, method.wants_validation, net.train_on_validation, net.progress_.seed
         ),
-        classes=known,
-        columns=None if learns else net._columns(),
-        any_dimensions=net.module is not None,
-        every_class=every_class and net.classes is None,
-    )
+        "any_dimensions": net.module is not None,
+        "every_class": every_class and net.classes is None,
+    }
+    # A splitter may draw, arrays are not compared: only what is a number, or nothing, is asked for again.
+    again = labels is None and learns and isinstance(net.validation_data, Number | None)
+    key = (type(net.validation_data), *asked.values()) if again else object()
+    if key not in known.prepared:
+        columns = None if learns else net._columns()
+        known.prepared[key] = prepare(*data, classes=labels, columns=columns, **asked)
+    return known.prepared[key]
 
 
 def _run(

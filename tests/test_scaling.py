@@ -1,14 +1,18 @@
 """The network's own first layer scales the columns, by the training rows."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_classification
+from sklearn.model_selection import ShuffleSplit
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from skreweight import ReweightedClassifier
 from skreweight._net import scaling
+from skreweight._pack.fit import fit_together
 from skreweight.modules import MLP, RobustScaling, TableNet
 
 SMALL = {"warmup_epochs": 2, "max_epochs": 1, "batch_size": 32, "random_state": 0}
@@ -98,3 +102,49 @@ def test_an_exported_scaling_has_no_hypot_and_the_same_figures(dtype: torch.dtyp
     # ONNX has no such operation.
     assert "hypot" not in exported.graph_module.code
     torch.testing.assert_close(exported.module()(x), layer(x), rtol=4 * torch.finfo(dtype).eps, atol=0)
+
+
+def test_without_a_graph_the_same_numbers_in_the_memory_that_is_there() -> None:
+    x = torch.randn(7, 3, dtype=torch.float64)
+    layer = RobustScaling(3).double().fit(x)
+    before, with_graph = x.clone(), x.clone().requires_grad_()
+    torch.testing.assert_close(layer(x), layer(with_graph).detach(), rtol=0, atol=0)
+    assert torch.equal(x, before)
+    assert torch.autograd.gradcheck(layer, with_graph)
+
+
+@pytest.mark.parametrize("validation_data", [None, 0.3, ShuffleSplit(1, test_size=0.3, random_state=0)])
+def test_fits_on_the_same_rows_look_at_them_once_and_keep_what_they_learn_apart(validation_data) -> None:
+    X, y = rows()
+    part = np.arange(250)
+    makers = [
+        lambda lam=lam, seed=seed: ReweightedClassifier(
+            weighting="absgd",
+            weighting__lam=lam,
+            validation_data=validation_data,
+            **{**SMALL, "random_state": seed},
+        )
+        for lam, seed in [(1.0, 0), (2.0, 0), (1.0, 1)]
+    ]
+    nets = [make() for make in makers]
+    fits = fit_together(nets, X, y, [part] * len(nets))
+    assert fits.errors == [None] * len(nets)
+    assert sum(fits.packs) == len(nets)
+    for net, make in zip(nets, makers, strict=True):
+        alone = make().fit(X[part], y[part])
+        np.testing.assert_array_equal(net.validation_indices_, alone.validation_indices_)
+        np.testing.assert_array_equal(net.class_counts_, alone.class_counts_)
+        torch.testing.assert_close(scaling_of(net).median, scaling_of(alone).median, rtol=0, atol=0)
+        torch.testing.assert_close(scaling_of(net).scale, scaling_of(alone).scale, rtol=0, atol=0)
+    arrays = [(n.class_counts_, scaling_of(n).median.numpy(), n.validation_indices_) for n in nets]
+    for one, other in itertools.combinations(arrays, 2):
+        for mine, others in zip(one, other, strict=True):
+            assert mine is None or not np.shares_memory(mine, others)
+
+
+def test_a_splitter_that_draws_is_asked_by_each_fit() -> None:
+    X, y = rows()
+    drawing = ShuffleSplit(1, test_size=0.3)
+    nets = [ReweightedClassifier(weighting="none", validation_data=drawing, **SMALL) for _ in range(2)]
+    assert fit_together(nets, X, y, [np.arange(250)] * 2).errors == [None, None]
+    assert set(nets[0].validation_indices_) != set(nets[1].validation_indices_)

@@ -232,7 +232,9 @@ class SkorchClassifier(StoringNet):
         """Take over what was learned of X and y."""
         if self.classes is None:
             self.classes_inferred_ = learned.classes
-        self.class_counts_, self.validation_indices_ = learned.class_counts, learned.validation_indices
+        held = learned.validation_indices
+        self.class_counts_ = learned.class_counts.copy()
+        self.validation_indices_ = None if held is None else held.copy()
         self.__dict__.pop("n_features_in_", None)
         self.__dict__.pop("feature_names_in_", None)
         columns = {f"{name}_": value for name, value in vars(learned.columns).items() if value is not None}

@@ -17,7 +17,7 @@ from sklearn.utils import _safe_indexing
 from torch import Tensor
 
 from skreweight._classifier import ReweightedClassifier
-from skreweight._composition import begun, train
+from skreweight._composition import Known, begun, train
 from skreweight._net.checkpoint import CheckpointFile
 from skreweight._pack.failures import FAILURES, first_line, is_out_of_memory, is_own_defect, is_refusal
 from skreweight._pack.memory import Budget
@@ -243,7 +243,7 @@ def _groups(
 ) -> list[list[Member]]:
     """Begin every one of these fits that can be part of a pack, and put those together that agree."""
     groups: dict[Any, list[Member]] = {}
-    some: tuple[Any, tuple[Any, ...]] | None = None
+    some: tuple[Any, tuple[Any, ...], Known] | None = None
     for number in numbers:
         net, table, own = nets[number], of[number], rows[number]
         fits.errors[number] = None
@@ -251,8 +251,8 @@ def _groups(
         if reason is None:
             with fits.timed([number]), _noted(fits, number):
                 if some is None or some[0] != (table, id(own)):
-                    some = (table, id(own)), tables[table].some(own)
-                given = begun(net, *some[1])
+                    some = (table, id(own)), tables[table].some(own), Known()
+                given = begun(net, *some[1], known=some[2])
                 reason = why_module_alone(net.module_)
                 if any(p.requires_grad for p in net.criterion_.parameters()):
                     reason = "its criterion has parameters that are trained"

@@ -128,7 +128,8 @@ class RobustScaling(nn.Module):
         x : torch.Tensor of shape (..., B, n_features)
         median, scale : torch.Tensor of shape (..., n_features)
         """
-        z = (x - median.unsqueeze(-2)) * scale.unsqueeze(-2)
+        z = x - median.unsqueeze(-2)
+        z = z * scale.unsqueeze(-2) if z.requires_grad else z.mul_(scale.unsqueeze(-2))
         if self.clip is None:
             return z
         if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
@@ -138,7 +139,10 @@ class RobustScaling(nn.Module):
             return ratio / (1 + ratio * ratio).sqrt() * self.clip
         # hypot and the clamp keep what the square would make infinite: c·z/√(c² + z²)
         z = z.clamp(torch.finfo(z.dtype).min, torch.finfo(z.dtype).max)
-        return z / torch.hypot(z, z.new_tensor(self.clip)) * self.clip
+        length = torch.hypot(z, z.new_tensor(self.clip))
+        if z.requires_grad:
+            return z / length * self.clip
+        return z.div_(length).mul_(self.clip)  # without a graph the memory serves again
 
     def extra_repr(self) -> str:
         """Return what `repr` shows between the parentheses."""

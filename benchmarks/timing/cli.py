@@ -18,7 +18,7 @@ from benchmarks.timing.contestants import FLOOR, contestants
 from benchmarks.timing.epochs import CLOCKS, measure
 from benchmarks.timing.memory import N_COLUMNS, cases, measure_memory
 from benchmarks.timing.operations import PROBLEMS, count_operations
-from benchmarks.timing.packs import SIZES, measure_pack_memory, measure_packs, pack_problems
+from benchmarks.timing.packs import SIZES, WIDE_ROUNDS, measure_pack_memory, measure_packs, pack_problems
 from benchmarks.timing.problems import problems
 from benchmarks.timing.searches import CASES, measure_searches
 from benchmarks.timing.validation_size import measure_sizes, sizes
@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(report.machine_lines(facts))
     if options.report:
         options.report.parent.mkdir(parents=True, exist_ok=True)
-        introduction = report.SEARCHES if options.search else report.INTRODUCTION
+        pages = {"search": report.SEARCHES, "packs": report.PACKS}
+        introduction = next((pages[n] for n in pages if n in named), report.INTRODUCTION)
         tried = f"\n{report.TRIED}\n" if options.quick else ""
         text = "\n\n".join([introduction + tried + "\n" + report.machine_lines(facts), *parts])
         options.report.write_text(text + "\n")
@@ -135,8 +136,9 @@ def _packs(options: argparse.Namespace, figures: dict[str, Any]) -> Iterator[str
     sizes = (1, 2) if options.quick else SIZES
     figures["packs"] = []
     for problem in pack_problems(quick=options.quick):
+        n_rounds = min(options.rounds, WIDE_ROUNDS) if problem.name == "mlp-wide" else options.rounds
         lines = measure_packs(
-            problem, sizes, n_rounds=options.rounds, device=torch.device(options.device), clock=options.clock
+            problem, sizes, n_rounds=n_rounds, device=torch.device(options.device), clock=options.clock
         )
         figures["packs"] += [asdict(line) for line in lines]
         yield report.epochs_table(f"Networks at once, per member: {problem.title}", lines)

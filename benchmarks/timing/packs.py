@@ -22,6 +22,8 @@ from skreweight._pack.fit import fit_together
 
 WEIGHTINGS = ("none", "absgd", "hu", "ours")
 SIZES = (1, 4, 16, 64)
+#: Rounds of the wide networks, which take ten times as long.
+WIDE_ROUNDS = 2
 #: Rows of an epoch: 20 batches, so that a pack of 64 and one network take turns within seconds.
 N_ROWS = 2_560
 
@@ -47,7 +49,27 @@ def measure_packs(
         for name in WEIGHTINGS
         for k in sizes
     ]
-    return measure(problem, [floor, *entries], n_rounds=n_rounds, device=device, clock=clock)
+    label = f"matrix products of plain steps alone, {sizes[-1]} at once"
+    products = Contestant("products", label, "floor", partial(_time_products, k=sizes[-1]))
+    return measure(problem, [floor, products, *entries], n_rounds=n_rounds, device=device, clock=clock)
+
+
+def _time_products(data: Data, *, k: int) -> Timing:
+    """Time what no training goes below: each layer's outputs and gradient, and all but the first one's signals."""
+    weights = [
+        p.detach().expand(k, *p.shape).contiguous() for p in data.module().parameters() if p.dim() == 2
+    ]
+    size = data.problem.batch_size
+    inputs = [torch.randn(k, size, w.shape[2], device=data.device) for w in weights]
+    signals = [torch.randn(k, size, w.shape[1], device=data.device) for w in weights]
+    begin = data.clock()
+    for _ in range(data.problem.n_batches):
+        for number, (w, a, d) in enumerate(zip(weights, inputs, signals, strict=True)):
+            torch.bmm(a, w.mT)
+            torch.bmm(d.mT, a)
+            if number:
+                torch.bmm(d, w)
+    return Timing((data.clock() - begin) / k)
 
 
 def _time_pack(data: Data, *, weighting: str, k: int) -> Timing:

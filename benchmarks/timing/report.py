@@ -212,5 +212,20 @@ Written by `python benchmarks/speed.py --search --report docs/results/search.md`
   that far.
 """
 
+PACKS = """# Many networks at once
+
+Written by `python benchmarks/speed.py --packs --report docs/results/packs.md`.
+
+- Time of an epoch of stage 2 (20 steps) per network and member, callbacks and history included, as a ratio to the
+  hand-written loop of one network with a fused Adam, which takes turns with them; median, lowest and highest over
+  the rounds. 10 validation rows a class. The wide networks take two rounds.
+- The line of matrix products is what remains of a plain step when everything else is free: no pack goes below it.
+  What stands between the two is memory: the rows of K batches, the activations, Adam's two moments.
+- Memory lies in pages of 4 kB unless torch is told otherwise: with `THP_MEM_ALLOC_ENABLE=1` in the environment
+  (torch's own switch; Linux) blocks of 2 MB and more lie in huge pages, which the large tensors of packs read faster.
+- Memory: the highest resident memory during the fit less that before it, X already standing there; each in a process of
+  its own.
+"""
+
 #: Stands on a page that was written with `--quick`.
 TRIED = "**Written with `--quick`: a few rows and epochs, which try the script and say nothing about speed.**"

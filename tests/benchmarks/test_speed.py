@@ -173,10 +173,13 @@ def test_a_memory_mapped_array_is_not_read_into_memory() -> None:
 
 
 def test_packs_are_timed_beside_the_floor(tmp_path: Path) -> None:
-    main(["--quick", "--packs", "--json", str(tmp_path / "packs.json")])
+    main(
+        ["--quick", "--packs", "--json", str(tmp_path / "packs.json"), "--report", str(tmp_path / "packs.md")]
+    )
+    assert (tmp_path / "packs.md").read_text().startswith("# Many networks at once")
     lines = json.loads((tmp_path / "packs.json").read_text())["packs"]
     assert {line["problem"] for line in lines} == {"mlp", "mlp-wide"}
-    assert {line["name"] for line in lines} >= {"floor", "none x1", "none x2", "ours x2"}
+    assert {line["name"] for line in lines} >= {"floor", "products", "none x1", "none x2", "ours x2"}
     assert all(line["seconds"][0] > 0 for line in lines)
 
 

@@ -20,9 +20,6 @@ WITHOUT_DRAWS = {
     "lws": {"weighting__sampling": "instance"},
 }
 
-# Effective numbers (1 − β)/(1 − βⁿ) are those of as many rows as the weights sum to: scaled weights change them.
-SCALE_FREE: dict[str, dict[str, Any]] = {"meta": {"weighting__beta": 0.0}}
-
 
 class DoubleMLP(MLP):
     """In float64, so that a difference beyond rounding shows."""
@@ -88,10 +85,9 @@ def test_absurd_values_in_a_row_of_weight_zero_do_nothing(weighting: str) -> Non
 @pytest.mark.parametrize("weighting", NAMES)
 def test_equal_weights_are_no_weights(weighting: str) -> None:
     X, y = rows()
-    options = SCALE_FREE.get(weighting, {})
-    plain = classifier(weighting, **options).fit(X, y)
+    plain = classifier(weighting).fit(X, y)
     for value in (1.0, 4.0):
-        weighted = classifier(weighting, **options).fit(X, y, sample_weight=np.full(len(y), value))
+        weighted = classifier(weighting).fit(X, y, sample_weight=np.full(len(y), value))
         assert torch.equal(parameters(weighted), parameters(plain))
 
 
@@ -99,10 +95,7 @@ def test_equal_weights_are_no_weights(weighting: str) -> None:
 def test_the_scale_of_the_weights_means_nothing(weighting: str) -> None:
     X, y = rows()
     weight = np.random.default_rng(1).integers(1, 4, len(y)).astype(float)
-    options = SCALE_FREE.get(weighting, {})
-    one, other = (
-        classifier(weighting, **options).fit(X, y, sample_weight=weight * scale) for scale in (1.0, 8.0)
-    )
+    one, other = (classifier(weighting).fit(X, y, sample_weight=weight * scale) for scale in (1.0, 8.0))
     assert torch.equal(parameters(one), parameters(other))
 
 

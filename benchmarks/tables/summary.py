@@ -43,12 +43,15 @@ def ranks(rows: pd.DataFrame, name: str) -> pd.Series:
 def spread(rows: pd.DataFrame, name: str) -> pd.Series:
     """Return by method the standard deviation, over the folds that all sets have, of the mean over the sets.
 
-    NaN where there are fewer than two such folds.
+    Sets of one fold among others of several (test rows of their own) are left out. NaN where there are fewer than two
+    such folds.
     """
+    methods = rows["method"].unique()
+    rows = rows[rows.groupby("set")["seed"].transform("nunique") > 1]
     n_sets = rows["set"].nunique()
     by_fold = rows.groupby(["seed", "method"])[name].agg(["mean", "count"])
     whole = by_fold["mean"][by_fold["count"] == n_sets]
-    return whole.groupby("method").std(ddof=1).reindex(rows["method"].unique())
+    return whole.groupby("method").std(ddof=1).reindex(methods)
 
 
 def in_words(mean: float, std: float, digits: int = 3) -> str:

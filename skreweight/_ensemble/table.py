@@ -38,6 +38,7 @@ from skreweight._training.stage import Plan, Stage
 from skreweight._training.state import TrainingState
 from skreweight.core.example_loss import ExampleLoss
 from skreweight.core.model import Model
+from skreweight.core.random_state import SixteenBitDraws
 from skreweight.weighting import NoWeighting
 
 
@@ -173,6 +174,7 @@ def _trained(
     for net, (_, split) in zip(nets, both, strict=True):
         _begin(net, table, pack.labels, split)
     model = Model(*[net.module_ for net in nets], stacked=True)
+    model.draws = SixteenBitDraws()  # torch's masks would take a third of a step
     optimizer = optimizers.packed(nets[0].optimizer_, nets[0].module_, model)
     weights = _row_weights(table, both)
     streams = Streams(

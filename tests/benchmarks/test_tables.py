@@ -6,11 +6,14 @@ import pytest
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, log_loss
+from sklearn.model_selection import StratifiedKFold
+from sklearn.utils import Bunch
 
 from benchmarks.paper_tables.__main__ import main
-from benchmarks.tables import evaluation, readme, runner, summary
+from benchmarks.tables import evaluation, readme, recipe_trials, runner, summary
 from benchmarks.tables.methods import METHODS
 from skreweight import ReweightedEnsembleClassifier
+from skreweight._ensemble import recipe
 
 
 def rows():
@@ -70,6 +73,55 @@ def test_what_is_there_is_not_run_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert len(np.unique(frame["set"])) == 2
 
 
+def test_variants_of_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys) -> None:
+    X, y, *_ = rows()
+    monkeypatch.setattr(recipe_trials, "SETS", ("oil",))
+    monkeypatch.setattr(
+        recipe_trials, "fetch_benchmark", lambda *_, **__: {"oil": Bunch(data=X, target=2 * y - 1)}
+    )
+    monkeypatch.setattr(recipe, "FEWEST_STEPS", 20)
+    monkeypatch.setattr(recipe, "N_EPOCHS", 1)
+    variants = {
+        "the recipe": {},
+        "the same": {"N_LOOKS": recipe.N_LOOKS},
+        "other": {"hidden": (4,), "n_folds": 2},
+    }
+    monkeypatch.setattr(recipe_trials, "VARIANTS", variants)
+    arguments = ["--out", str(tmp_path), "--draws", "1", "--variants", *variants]
+    table = recipe_trials.main(arguments).set_index("")
+    assert (
+        "(+0.0000 ± 0.0000)" in table.loc["the same", "log_loss"]
+        and "(" not in table.loc["the recipe", "g_mean"]
+    )
+    assert "(+0.0000 ± 0.0000)" not in table.loc["other", "log_loss"]
+    found = recipe_trials.finished(tmp_path / "recipe.csv")
+    assert len(found) == 6
+    train, test = next(StratifiedKFold(2, shuffle=True, random_state=0).split(X, y))
+    clf = ReweightedEnsembleClassifier(random_state=0).fit(X[train], y[train])
+    own = found.query("variant == 'the recipe' and half == 0").iloc[0]
+    assert own["average_precision"] == pytest.approx(
+        average_precision_score(y[test], clf.predict_proba(X[test])[:, 1]), abs=1e-5
+    )
+    recipe_trials.main(arguments)
+    assert len(recipe_trials.finished(tmp_path / "recipe.csv")) == 6, "nothing is run twice"
+
+
+def test_a_set_with_test_rows_of_its_own_is_run_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path, capsys
+) -> None:
+    monkeypatch.setattr(runner, "split", lambda name, seed, home: rows())
+    monkeypatch.setitem(METHODS, "MLP", lambda seed: LogisticRegression(C=10.0 ** (-seed)))
+    arguments = ["tables", "--out", str(tmp_path), "--sets", "oil", "aps", "--methods", "MLP", "--seeds", "2"]
+    text = main(arguments).read_text()
+    assert sorted(zip(*runner.finished(tmp_path / "tables.csv")[["set", "seed"]].to_numpy().T, strict=True)) == [
+        ("aps", 0), ("oil", 0), ("oil", 1)
+    ]  # fmt: skip
+    assert "2 sets, 1 to 2 fold(s)" in text
+    assert np.isnan(
+        summary.spread(runner.finished(tmp_path / "tables.csv").query("set == 'aps'"), "g_mean")["MLP"]
+    )
+
+
 def test_other_columns_are_not_mixed_in(tmp_path) -> None:
     (tmp_path / "tables.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="has other columns"):
@@ -82,6 +134,8 @@ def test_spread_is_over_folds_that_all_sets_have() -> None:
     assert summary.spread(frame, "g_mean")["m"] == pytest.approx(np.std([0.3, 0.6], ddof=1))
     assert np.isnan(summary.spread(frame[frame["seed"] == 0], "g_mean")["m"])
     assert summary.n_folds(frame) == "2 to 3"
+    alone = pd.DataFrame([{"set": "c", "method": "m", "seed": 0, "g_mean": 0.5}])
+    assert summary.spread(pd.concat([frame, alone]), "g_mean")["m"] == summary.spread(frame, "g_mean")["m"]
 
 
 def test_the_table_of_the_readme_is_that_of_the_results() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from skreweight.core.members import chosen, inner, over
 from skreweight.core.model import Model
 from skreweight.core.penalties import lp_penalty, lp_penalty_gradient
 from skreweight.core.products import Products, ProductsFinder
-from skreweight.core.random_state import Draws
+from skreweight.core.random_state import Draws, SixteenBitDraws
 from skreweight.core.rows import joined, take_rows
 from skreweight.core.validation_loss import ValidationLoss
 from skreweight.core.virtual_step import optimizer_step, sgd_step, weight_gradient
@@ -333,6 +334,47 @@ class TestDraws:
             expected = nn.functional.dropout(x, 0.3)
             torch.manual_seed(0)
             assert torch.equal(Draws().kept(x, 0.7).div_(0.7), expected)
+
+
+class TestSixteenBitDraws:
+    """Masks of a pack that no network alone is compared with."""
+
+    @staticmethod
+    def drawn(probability: float, shape: tuple[int, ...], n_members: int = K) -> Tensor:
+        generators = [torch.Generator().manual_seed(k) for k in range(n_members)]
+        return SixteenBitDraws(generators).kept(torch.empty(shape, dtype=torch.float64), probability)
+
+    @pytest.mark.parametrize("shape", [(K, 7, 5), (K, 4, 4), (K, 1)])
+    def test_a_figure_is_kept_where_its_sixteen_bits_are_low(self, shape: tuple[int, ...]) -> None:
+        found = self.drawn(0.85, shape)
+        assert found.shape == shape and found.dtype == torch.float64
+        for k, mask in enumerate(found):
+            generator, n = torch.Generator().manual_seed(k), mask.numel()
+            words = [int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=generator))
+                     for _ in range(-(-n // 4))]  # fmt: skip
+            bits = np.array(words, dtype=np.int64).view(np.int16)[:n].astype(int) + 2**15
+            assert mask.flatten().tolist() == (bits < round(0.85 * 2**16)).astype(float).tolist()
+
+    @pytest.mark.parametrize("probability", [0.0, 1e-3, 0.15, 0.5, 0.85, 1 - 1e-6])
+    def test_the_share_that_is_kept(self, probability: float) -> None:
+        n = 400_000
+        share = self.drawn(probability, (2, n // 2), n_members=2).mean().item()
+        assert abs(share - probability) <= 5 * (probability * (1 - probability) / n) ** 0.5 + 2**-16
+
+    def test_figures_and_members_know_nothing_of_each_other(self) -> None:
+        masks = self.drawn(0.5, (3, 100_000), n_members=3) - 0.5
+        for pair in [
+            (masks[0], masks[1]),
+            (masks[1], masks[2]),
+            *((masks[0, :-k], masks[0, k:]) for k in range(1, 9)),
+        ]:
+            assert abs(4 * (pair[0] * pair[1]).mean().item()) < 5 / 99_000**0.5
+
+    def test_one_network(self) -> None:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            alone = SixteenBitDraws().kept(torch.empty(7, 5, dtype=torch.float64), 0.85)
+        assert torch.equal(alone, self.drawn(0.85, (1, 7, 5), n_members=1)[0])
 
 
 class TestArithmetic:

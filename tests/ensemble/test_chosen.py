@@ -130,6 +130,10 @@ def test_grids_reach_the_parameters() -> None:
     )
     lam = search.best_params_["estimator__weighting__lam"]
     assert search.best_estimator_.estimators_[0].weighting_.lam == lam
+    two_kinds = make([net("none"), net("absgd")], n_folds=2)
+    search = GridSearchCV(two_kinds, {"estimator__1__weighting__lam": [0.5, 5.0]}, cv=2).fit(X, y)
+    lam = search.best_params_["estimator__1__weighting__lam"]
+    assert [n.weighting_.lam for n in search.best_estimator_.estimators_[2:]] == [lam, lam]
 
 
 @pytest.mark.filterwarnings("ignore:The validation rows are not balanced")

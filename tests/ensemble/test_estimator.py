@@ -18,10 +18,12 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skreweight import ReweightedClassifier, ReweightedEnsembleClassifier
 from skreweight._ensemble import estimator, progress, recipe
+from skreweight.losses import effective_number_weights
+from skreweight.preprocessing import TableEncoder
 
 N_FOLDS = 3
 
@@ -192,6 +194,26 @@ def test_weights_of_a_class_move_probabilities_as_its_share_would() -> None:
     assert by_class.decision_.tolist() == [0, 0], "the class weights are the costs"
 
 
+@pytest.mark.parametrize("name", ["balanced", "effective-number"])
+def test_named_class_weights_are_those_of_the_counts(name: str) -> None:
+    X, y = rows()
+    counts = torch.tensor([(y == "ant").sum(), (y == "bee").sum()], dtype=torch.float64)
+    of_classes = len(y) / (2 * counts) if name == "balanced" else effective_number_weights(counts, 0.9999)
+    by_hand = make(n_steps=20, class_weight=dict(zip(["ant", "bee"], of_classes.tolist(), strict=True)))
+    named = make(n_steps=20, class_weight=name).fit(X, y)
+    np.testing.assert_allclose(named.oof_proba_, by_hand.fit(X, y).oof_proba_, atol=1e-5)
+
+
+def test_sample_weights_are_routed() -> None:
+    X, y = rows()
+    weights = np.where(y == "bee", 4.0, 1.0)
+    with config_context(enable_metadata_routing=True):
+        clf = make(n_steps=20).set_fit_request(sample_weight=True)
+        pipe = make_pipeline(MinMaxScaler(), clf).fit(X, y, sample_weight=weights)
+    direct = make(n_steps=20).fit(pipe[0].transform(X), y, sample_weight=weights)
+    np.testing.assert_array_equal(pipe[-1].oof_proba_, direct.oof_proba_)
+
+
 def test_a_class_without_weight_is_refused() -> None:
     X, y = rows()
     with pytest.raises(ValueError, match="class 'bee' has none"):
@@ -295,6 +317,16 @@ def test_columns_of_many_levels_do_not_carry_labels() -> None:
     flipped = np.where(np.arange(len(y)) == 3, "bee", y)
     one, other = make(n_steps=1).fit(table_, y), make(n_steps=1).fit(table_, flipped)
     np.testing.assert_array_equal(one.encoded(table_), other.encoded(table_))
+
+
+def test_levels_that_read_alike_by_min_hash() -> None:
+    pytest.importorskip("skrub")
+    table_, y = frame()
+    table_["who"] = [f"{'teacher' if label == 'bee' else 'driver'} number {k}" for k, label in enumerate(y)]
+    only = table_[["who"]]
+    clf = make(encoder=TableEncoder(high_cardinality="text")).fit(only, y)
+    new = pd.DataFrame({"who": ["teachers, number 9000", "drivers, number 9000"]})
+    assert clf.predict(new).tolist() == ["bee", "ant"]
 
 
 def test_an_encoder_of_ones_own_and_none() -> None:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from skreweight import ReweightedClassifier
 from skreweight._rows.samplers import SAMPLINGS, Sampler, class_shares
 from skreweight.losses import effective_number_weights
+from skreweight.weighting import WEIGHTINGS
 
 COUNTS = torch.tensor([50.0, 20.0, 5.0, 0.0])
 CODES = torch.repeat_interleave(torch.arange(4), COUNTS.long())
@@ -139,6 +140,21 @@ def test_sampling_and_its_deferral(defer):
     assert (counts.sum(1) == 100).all()
     assert (np.abs(counts[2 if defer else 0 :] - 100 / 3) < 1).all()
     assert (counts[: 2 if defer else 0] == NATURAL).all()
+
+
+@pytest.mark.filterwarnings("ignore:The classes. numbers of rows are corrected")
+@pytest.mark.parametrize("defer", [False, True])
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_with_every_weighting(weighting, defer):
+    """Two-phase trains stage 2 on the validation rows, which are balanced as they are."""
+    clf, counts = drawn(weighting=weighting, sampling="balanced", defer_sampling=defer, validation_data=3)
+    if defer:
+        assert (counts[:2] == NATURAL - 3).all()
+    else:
+        assert (np.abs(counts[:2] - 91 / 3) < 1).all()
+    stage_two = [3, 3, 3] if weighting == "two-phase" else [91 / 3] * 3
+    assert (np.abs(counts[2:] - stage_two) < 1).all()
+    assert clf.features(X).shape == (100, 4)
 
 
 @pytest.mark.parametrize("defer", [False, True])

@@ -101,6 +101,11 @@ def test_with_every_weighting(weighting):
     assert all(p.requires_grad for p in clf.module_.parameters())
 
 
+def test_lws_trains_no_part_of_the_network_and_takes_no_names():
+    with pytest.raises(ValueError, match="weighting 'lws' trains no part of the network in stage 2"):
+        classifier("lws", stage_two_trainable="classifier").fit(X, Y)
+
+
 def test_frozen_parameters_take_no_gradient_and_no_momentum():
     seen = []
 

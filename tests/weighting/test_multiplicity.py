@@ -31,18 +31,36 @@ SGD = {"optimizer": torch.optim.SGD, "batch_size": -1}
         ("top-loss", {"weighting__keep": 0.33}),
         ("eg", {"weighting__eta": -0.5}),
         ("eg", {"weighting__eta": 0.5, "weighting__update": "after", "weighting__decay": 2.0}),
+        ("meta", {"weighting__beta": 0.0}),
+        ("meta", {"weighting__beta": 0.0, "weighting__floor": 0.5}),
         ("meta-weight-net", {"weighting__net_lr": 0.1}),
         ("meta-weight-net", {"weighting__normalize": False, "weighting__through_loss": True}),
     ],
 )
 def test_weighted_rows_are_repeated_rows(name: str, options: dict[str, Any]) -> None:
-    """But for effective numbers, and META with them: they know how many rows there are, whatever these count.
-
-    tests/test_sample_weight.py has that the scale of weights does not matter to them.
-    """
+    """But for effective numbers, and META with them: see `test_effective_numbers_can_keep_one_of_two_rules`."""
     weighted = fitted(name, sample_weight=COUNTS.astype(float), **SGD, **options)
     repeated = fitted(name, rows=np.arange(N_ROWS).repeat(COUNTS), **SGD, **options)
     assert_close(weighted, repeated)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("proportion", {"weighting__scheme": "effective-number"}), ("meta", {})]
+)
+def test_effective_numbers_can_keep_one_of_two_rules(name: str, options: dict[str, Any]) -> None:
+    """A weight of 2 for every row is another scale of no weights, and it is every row twice.
+
+    The first makes n rows of it and the second 2 n, which (1 − β)/(1 − βⁿ) tells apart as soon as classes differ in
+    size: the scale of weights is what does not matter (tests/test_sample_weight.py has that for each weighting).
+    """
+    options = {**options, "weighting__beta": 0.9}
+    plain = fitted(name, **SGD, **options)
+    doubled = fitted(name, sample_weight=np.full(N_ROWS, 2.0), **SGD, **options)
+    twice = fitted(name, rows=np.arange(N_ROWS).repeat(2), **SGD, **options)
+    assert torch.equal(doubled.weighting_.state_["class_weights"], plain.weighting_.state_["class_weights"])
+    assert not torch.allclose(
+        twice.weighting_.state_["class_weights"], plain.weighting_.state_["class_weights"], rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in WEIGHTINGS if name != "two-phase"])

@@ -228,7 +228,7 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda X, y: {"X_val": X, "y_val": (y == "rare").astype(int)},
         r"y_val contains the label 1, which is none of the classes \['common', 'rare'\]",
     ),
-    "another number of rows": (lambda X, y: {"X_val": X[1:], "y_val": y}, "X_val has 11 rows, y_val 12"),
+    "another number of rows": (lambda X, y: {"X_val": X[1:], "y_val": y}, "equally many rows, got 11 and 12"),
     "another number of columns": (
         lambda X, y: {"X_val": X[:, 1:], "y_val": y},
         r"X_val cannot be used.*3 features.*4 features.*transform_input=\['X_val'\].*set_fit_request",

@@ -6,7 +6,7 @@ import copy
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from json import JSONDecodeError
 from pathlib import Path
 from pickle import UnpicklingError
@@ -291,8 +291,12 @@ def save_whole(save: Callable[..., None], targets: Mapping[str, Any], *, use_saf
             save(**{name: target}, use_safetensors=use_safetensors)
             continue
         try:
-            with replacing(Path(target)) as temporary:
-                save(**{name: str(temporary)}, use_safetensors=use_safetensors)
+            with (
+                replacing(Path(target)) as temporary,
+                # Text goes by its path; with a path torch 2.6 says nothing of a full disk.
+                nullcontext(str(temporary)) if name == "f_history" else open(temporary, "wb") as file,
+            ):
+                save(**{name: file}, use_safetensors=use_safetensors)
         except (OSError, RuntimeError) as error:  # torch's of a full disk is a RuntimeError
             reason = str(error).splitlines()[0]
             warnings.warn(

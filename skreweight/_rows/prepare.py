@@ -230,10 +230,9 @@ def _class_counts(
     if len(held) and not train_on_validation:
         train = np.setdiff1d(train, held, assume_unique=True)
     counts = labelled.class_counts(train, n_classes)
-    if (
-        labelled.weights is not None
-    ):  # the scale of weights has no meaning: they count as if their mean were 1
-        counts *= len(train) / counts.sum()
+    total = counts.sum()
+    if labelled.weights is not None and total > 0:
+        counts *= len(train) / total  # the scale of weights has no meaning: as if their mean were 1
     if validation is not None and train_on_validation:
         counts = counts + validation.class_counts(None, n_classes)
     return counts

@@ -121,7 +121,8 @@ class ValidationLoss:
             mean = self.loss(self.model.at(leaves, x), targets).sum(-1, keepdim=True) / m
             # The networks of a pack do not meet: the gradient of the sum is that of each.
             gradient = torch.autograd.grad(mean.sum(), leaves, allow_unused=True, materialize_grads=True)
-        return mean.detach(), list(gradient)
+        # Zeros that stand for no gradient require one themselves in torch 2.6.
+        return mean.detach(), [g.detach() for g in gradient]
 
     def of_rows(self, products: SignalProducts, parameters: Parameters) -> tuple[Tensor, list[Tensor]]:
         """Return L_val and ∇L_val from the products of the rows that stand for it."""

@@ -87,7 +87,7 @@ def test_the_whole_step_of_the_running_optimizer(name: str, n_steps: int) -> Non
         assert all(
             torch.equal(torch.as_tensor(old[k]), torch.as_tensor(new[k])) for k in old if old[k] is not None
         )
-    assert awaits_averages("optimizer", optimizer) == (n_steps == 0 and isinstance(optimizer, Adam))
+    assert awaits_averages("optimizer", optimizer) == (n_steps == 0 and isinstance(optimizer, Adam | AdamW))
     assert not awaits_averages("sgd", optimizer)
 
 

@@ -22,6 +22,7 @@ from skreweight._net.check import check_watched
 from skreweight._net.checkpoint import CheckpointFile, RunCheckpoint
 from skreweight._net.criterion import class_weight_vector
 from skreweight._net.explain import FAILURES, explained, first_bad_item
+from skreweight._net.indices import looks_up
 from skreweight._net.outcome import ends_finite, warn_of_outcome
 from skreweight._net.outputs import FirstOutputs
 from skreweight._net.predict import logits_of
@@ -32,7 +33,7 @@ from skreweight._net.schedules import go_on, put_back, restart, schedules_of, se
 from skreweight._rows.check import is_dataset
 from skreweight._rows.fingerprint import of_rows, of_value
 from skreweight._rows.place import Given, Labelled, Rows
-from skreweight._rows.prepare import Carving, Learned, prepare, sorted_classes
+from skreweight._rows.prepare import Carving, Learned, cast, prepare, sorted_classes
 from skreweight._training.guard import NonFiniteError
 from skreweight._training.processes import Processes, joined
 from skreweight._training.run import Run
@@ -107,7 +108,9 @@ def train(
                 seed=seed,
                 exchange=exchange,
             )
-            given = replace(given, judged=judged)
+            if judged is not None:
+                like = given.labelled.features.dtype  # integers stay such where those of X do
+                given = replace(given, judged=replace(judged, features=judged.features.to(like)))
             if file is not None:
                 file.belongs_to(_fingerprint(net, given), {"seed": net.progress_.seed})
                 checkpoint = file.next_run()
@@ -146,6 +149,9 @@ def begun(
     if not goes_on:
         net._initialize_components()
         check_together(net)
+    features = given.labelled.features
+    if isinstance(features, Tensor) and (features.is_floating_point() or not isinstance(data[0], Tensor)):
+        given = cast(given, not features.is_floating_point() and looks_up(net.module_, features))
     fit_scaling(net.module_, given, known.scales)
     if isinstance(exchange, Processes):
         check_shared(net, given, exchange)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -15,8 +15,10 @@ from skorch.utils import to_tensor
 from torch import Tensor
 
 from skreweight._net import predict
+from skreweight._net.explain import FAILURES, explained
+from skreweight._net.indices import rows_for
 from skreweight._rows.batches import TensorBatches
-from skreweight._rows.check import Columns, cast_like, is_dataset, n_given, n_rows_of, rows_of
+from skreweight._rows.check import Columns, cast_like, is_dataset, n_given, n_rows_of
 from skreweight._rows.place import cast_by_batch
 
 #: Rows that go through the network at once in prediction, or the training batch where that is larger, unless
@@ -61,7 +63,7 @@ class PredictingNet(NeuralNetClassifier):
         if is_dataset(X):
             yield from super().forward_iter(X, training=training, device=device)
             return
-        x, _ = rows_of(X, self._columns(), owner=type(self).__name__, allow_nd=self.module is not None)
+        x = rows_for(self, X)
         dtype = self._floating_dtype()
         by_batch = cast_by_batch(x, dtype)
         if not by_batch:
@@ -72,7 +74,7 @@ class PredictingNet(NeuralNetClassifier):
         options: dict[str, Any] = {"batch_size": size, "shuffle": False, "dtype": dtype if by_batch else None}
         for batch in TensorBatches(x, dummy, None, torch.device(self.device), **options):
             with torch.set_grad_enabled(training):
-                outputs = self.infer(batch.x)
+                outputs = self._inferred(batch.x)
             yield tuple(o.to(device) for o in outputs) if isinstance(outputs, tuple) else outputs.to(device)
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
@@ -99,6 +101,16 @@ class PredictingNet(NeuralNetClassifier):
         return super().infer(
             cast_like(to_tensor(x, device=self.device), self._floating_dtype()), **fit_params
         )
+
+    def _inferred(self, x: Any) -> Any:
+        try:
+            return self.infer(x)
+        except FAILURES as error:
+            first = {name: part[:2] for name, part in x.items()} if isinstance(x, Mapping) else x[:2]
+            clear = explained(error, self.module_, self.criterion_, cast_like(first, self._floating_dtype()))
+            if clear is None:
+                raise
+            raise clear from error
 
     def _outputs(self, X: Any) -> Tensor:
         self.check_is_fitted()

@@ -19,11 +19,12 @@ from torch import Tensor
 from skreweight._classifier import ReweightedClassifier
 from skreweight._composition import Known, begun, train
 from skreweight._net.checkpoint import CheckpointFile
+from skreweight._net.indices import has_lookup, rows_for
 from skreweight._pack.failures import FAILURES, first_line, is_out_of_memory, is_own_defect, is_refusal
 from skreweight._pack.memory import Budget
 from skreweight._pack.pack import Pack
 from skreweight._pack.rows import JudgedOn, Member, on_device
-from skreweight._pack.suited import agreement, same_stage_two, why_alone, why_module_alone
+from skreweight._pack.suited import agreement, same_stage_two, structure, why_alone, why_module_alone
 from skreweight._pack.tables import Table
 from skreweight._rows.check import encode, labels_of, rows_of
 from skreweight._rows.place import Labelled, cast_by_batch
@@ -283,11 +284,10 @@ class _Placed:
         return "X is cast batch by batch" if by_batch else None
 
     def _of(self, table: int, net: ReweightedClassifier) -> Tensor:
-        key = table, str(net.device), net._floating_dtype(), net.module is None
+        lookup = has_lookup(net.module_) and structure(net)
+        key = table, str(net.device), net._floating_dtype(), net.module is None, lookup
         if key not in self._features:
-            x, _ = rows_of(
-                self._tables[table].X, None, owner=type(net).__name__, allow_nd=net.module is not None
-            )
+            x = rows_for(net, self._tables[table].X)
             assert isinstance(x, Tensor)
             self._features = {k: v for k, v in self._features.items() if k[1:] == key[1:]}
             self._features[key] = x if cast_by_batch(x, net._floating_dtype()) else on_device(x, net)
@@ -316,8 +316,9 @@ def _labelled(
     net: ReweightedClassifier, table: Table, rows: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> Labelled:
     """Rows of a table that a network by itself is judged on."""
+    own = net.module is not None
     features, _ = rows_of(
-        _safe_indexing(table.X, rows), None, owner=type(net).__name__, allow_nd=net.module is not None
+        _safe_indexing(table.X, rows), None, owner=type(net).__name__, allow_nd=own, integers=own
     )
     labels = labels_of(table.X, table.y)
     return Labelled(features, encode(labels[rows], np.unique(labels)), weights)

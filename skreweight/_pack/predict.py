@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from skreweight._classifier import ReweightedClassifier
+from skreweight._net.indices import rows_for
 from skreweight._net.predicting import PREDICTION_ROWS
 from skreweight._pack.failures import FAILURES, is_own_defect
 from skreweight._pack.rows import on_device
 from skreweight._pack.suited import structure, why_module_alone
-from skreweight._rows.check import rows_of
 from skreweight._rows.place import cast_by_batch
 from skreweight.core.model import Model
 
@@ -70,7 +70,7 @@ def _alone(net: ReweightedClassifier, X: Any) -> Tensor | None:
 def _together(nets: list[ReweightedClassifier], X: Any) -> Tensor | None:
     """Outputs of shape (K, n_rows, ...), or None where the rows are no one tensor."""
     first = nets[0]
-    x, _ = rows_of(X, first._columns(), owner=type(first).__name__, allow_nd=first.module is not None)
+    x = rows_for(first, X)
     if not isinstance(x, Tensor) or cast_by_batch(x, first._floating_dtype()):
         return None
     x = on_device(x, first)

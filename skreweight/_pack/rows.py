@@ -139,7 +139,8 @@ def judged_rows(
     for k, (rows, weights) in enumerate(judged):
         numbers[k, : len(rows)], counts[k, : len(rows)] = rows, weights
     where = torch.from_numpy(numbers).to(X.device)
-    return Judged(take_rows(X, where), take_rows(codes, where), torch.from_numpy(counts).to(X))
+    dtype = X.dtype if X.is_floating_point() else torch.get_default_dtype()
+    return Judged(take_rows(X, where), take_rows(codes, where), torch.from_numpy(counts).to(X.device, dtype))
 
 
 def _multiplicity(

@@ -49,20 +49,22 @@ class Columns:
 
 
 def rows_of(
-    X: Any, columns: Columns | None, *, owner: str, allow_nd: bool
+    X: Any, columns: Columns | None, *, owner: str, allow_nd: bool, integers: bool = False
 ) -> tuple[Tensor | dict[str, Tensor], Columns]:
     """Return X as a tensor (a dict of tensors for a mapping), after scikit-learn's checks, and its columns.
 
     Parameters
     ----------
     X : array-like of shape (n_rows, n_features), torch.Tensor, or mapping of arrays
-        Arrays become float32 unless they are of a floating dtype; tensors keep their dtype and memory.
+        Arrays become float32 unless they are of a floating dtype (or `integers`); tensors keep their dtype and memory.
     columns : Columns or None
         Those of an earlier X, against which this one is checked; None: they are learned.
     owner : str
         The estimator's name, for messages.
     allow_nd : bool
         Whether more than two dimensions may be (images, for a module of the user's).
+    integers : bool, default=False
+        Whether arrays of integers stay such.
 
     Raises
     ------
@@ -84,7 +86,9 @@ def rows_of(
         vars(checked_for).update({name: value for name, value in known.items() if value is not None})
     try:
         # What is none of these becomes the first.
-        dtypes = [np.float32, np.float64, np.float16]
+        dtypes: list[Any] = [np.float32, np.float64, np.float16]
+        if integers and is_of_integers(X):
+            dtypes = [np.int64, np.int32, np.int16, np.int8, np.uint8]
         checked = validate_data(
             checked_for, X, reset=columns is None, dtype=dtypes, allow_nd=allow_nd, accept_sparse=False
         )
@@ -104,8 +108,20 @@ def _stand_in(owner: str) -> type[BaseEstimator]:
     return type(owner, (BaseEstimator,), {})
 
 
+def is_of_integers(X: Any) -> bool:
+    """Whether X is an array, a frame or a list of integers."""
+    if isinstance(X, pd.DataFrame):
+        return bool(len(X.columns)) and all(isinstance(d, np.dtype) and d.kind in "iu" for d in X.dtypes)
+    if isinstance(X, list | tuple):
+        try:
+            X = np.asarray(X)
+        except ValueError:  # rows of different lengths
+            return False
+    return isinstance(X, np.ndarray) and X.dtype.kind in "iu"
+
+
 def validation_rows_of(
-    X_val: Any, columns: Columns, *, owner: str, allow_nd: bool
+    X_val: Any, columns: Columns, *, owner: str, allow_nd: bool, integers: bool = False
 ) -> Tensor | dict[str, Tensor]:
     """Return given validation rows as `rows_of` does, checked against the columns of X.
 
@@ -118,7 +134,7 @@ def validation_rows_of(
         with warnings.catch_warnings():
             # Raw rows of a DataFrame beside transformed ones are told apart by their values (warn_of_traps).
             warnings.filterwarnings("ignore", message="X (has|does not have valid) feature names")
-            return rows_of(X_val, columns, owner=owner, allow_nd=allow_nd)[0]
+            return rows_of(X_val, columns, owner=owner, allow_nd=allow_nd, integers=integers)[0]
     except (TypeError, ValueError) as error:
         raise type(error)(f"X_val cannot be used: {error} {HOW_TO_TRANSFORM}") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,8 @@ def prepare(
     columns : Columns or None, default=None
         Those of an earlier fit that goes on; None: they are learned.
     any_dimensions : bool, default=False
-        Whether X may have more than two dimensions.
+        Whether X may have more than two dimensions, and integers of an array are left as they are: see
+        `cast`, for which the module is asked.
     every_class : bool, default=True
         Whether a class without a row to train on is an error.
 
@@ -110,7 +111,7 @@ def prepare(
         For input that cannot be trained on.
     """
     if not is_dataset(X):
-        features, columns = rows_of(X, columns, owner=owner, allow_nd=any_dimensions)
+        features, columns = rows_of(X, columns, owner=owner, allow_nd=any_dimensions, integers=any_dimensions)
     else:
         features, columns = X, columns_of_dataset(X) if columns is None else columns
     labels = labels_of(X, y)
@@ -201,7 +202,9 @@ def _given_validation(
         for part in x_val.values() if isinstance(x_val, dict) else [x_val]:
             check_finite(part, "X_val")
     else:
-        x_val = validation_rows_of(X_val, columns, owner=owner, allow_nd=any_dimensions)
+        x_val = validation_rows_of(
+            X_val, columns, owner=owner, allow_nd=any_dimensions, integers=any_dimensions
+        )
     codes = encode(labels, classes, "y_val")
     if n_rows_of(x_val) != len(codes):
         raise ValueError(
@@ -212,11 +215,45 @@ def _given_validation(
         isinstance(features, Tensor)
         and isinstance(x_val, Tensor)
         and features.dim() == 2
-        and features.dtype in (torch.float16, torch.float32, torch.float64)
+        and features.dtype not in (torch.bfloat16, torch.bool)
         and not features.is_cuda
     ):
-        warn_of_traps(features.numpy(), x_val.cpu().numpy())
+        warn_of_traps(_numbers(features), _numbers(x_val.cpu()))
     return Labelled(x_val, codes)
+
+
+def cast(given: Given, integers: bool) -> Given:
+    """Return rows of integers as int64, or as float32, which an array of them becomes; all others as they are.
+
+    Parameters
+    ----------
+    given : Given
+    integers : bool
+        Whether the module looks them up.
+
+    Raises
+    ------
+    ValueError
+        Where it does, and validation rows are no integers.
+    """
+    labelled, validation = given.labelled, given.validation
+    dtype = torch.int64 if integers else torch.float32
+    if isinstance(labelled.features, Tensor) and not labelled.features.is_floating_point():
+        labelled = replace(labelled, features=labelled.features.to(dtype))
+    if validation is not None and isinstance(validation.features, Tensor):
+        x_val = validation.features
+        if integers and x_val.is_floating_point():
+            raise ValueError(
+                f"X_val must hold integers as X does, which the module looks up, got {x_val.dtype}: pass "
+                "X_val.astype(int)."
+            )
+        if not x_val.is_floating_point():
+            validation = replace(validation, features=x_val.to(dtype))
+    return replace(given, labelled=labelled, validation=validation)
+
+
+def _numbers(features: Tensor) -> NDArray[Any]:
+    return (features if features.is_floating_point() else features.float()).numpy()
 
 
 def _class_counts(

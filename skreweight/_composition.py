@@ -151,7 +151,11 @@ def begun(
         check_together(net)
     features = given.labelled.features
     if isinstance(features, Tensor) and (features.is_floating_point() or not isinstance(data[0], Tensor)):
-        given = cast(given, not features.is_floating_point() and looks_up(net.module_, features))
+        integers = not features.is_floating_point() and looks_up(net.module_, features)
+        key = id(given), integers
+        if key not in known.prepared:  # where it stays, so that no other takes its place in memory
+            known.prepared[key] = cast(given, integers), learned
+        given, _ = known.prepared[key]
     fit_scaling(net.module_, given, known.scales)
     if isinstance(exchange, Processes):
         check_shared(net, given, exchange)

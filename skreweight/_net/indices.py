@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from skreweight._net.explain import FAILURES
 from skreweight._rows.check import is_of_integers, rows_of
-from skreweight.core.model import Model
 
 #: Layers that take integers alone.
 LOOKING_UP = (nn.Embedding, nn.EmbeddingBag)
@@ -58,9 +57,14 @@ def has_lookup(module: nn.Module) -> bool:
 
 
 def _takes(module: nn.Module, row: Tensor) -> bool:
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            Model(module).evaluation()(row)
+            module(row)
     except FAILURES:
         return False
+    finally:
+        for part, training in modes.items():
+            part.training = training
     return True

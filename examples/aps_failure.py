@@ -214,11 +214,11 @@ def table_of(results):
 def draw_figure(path, title, results, y_test):
     first = {r["method"]: r for r in results if r["seed"] == 0}
     shown = {name: first.get(f"{name}, tuned", first[name]) for name in COLORS}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 5.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.8, 4.8), layout="constrained")
     draw_precision_and_recall(left, shown, y_test)
     draw_weights(right, {name: shown[name] for name in COLORS if name not in ("none", "two-phase")})
     figure.suptitle(title)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=170)
 
 
 def draw_precision_and_recall(axes, shown, y_test):
@@ -229,8 +229,8 @@ def draw_precision_and_recall(axes, shown, y_test):
         axes.plot(recall, precision, color=color, label=label, lw=1.6, drawstyle="steps-post")
     axes.axhline((y_test == "pos").mean(), color="0.35", lw=1, ls=(0, (4, 3)), label="chance")
     axes.set(xlabel="recall of the failures", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
-    axes.set_title("Test rows, first seed (average precision)", fontsize=11)
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
+    axes.set_title("Test rows, first seed\n(average precision)", fontsize=10)
+    axes.legend(frameon=False, fontsize=8, loc="upper right", labelspacing=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -262,11 +262,11 @@ def draw_weights(axes, shown, lowest=1e-3):
     axes.minorticks_off()
     axes.set_xticks(range(len(shown)), [result["method"].replace(", ", ",\n") for result in shown.values()])
     axes.set(ylabel="weight / mean weight of all rows")
-    axes.set_title('Training rows by class: "neg" empty, "pos" filled', fontsize=11)
+    axes.set_title('Training rows by class:\n"neg" empty, "pos" filled', fontsize=10)
     axes.set_xlabel(
-        "Boxes: quartiles; whiskers: 5 to 95 %,\nboth of the rows above the grey band; in it, the share\n"
+        "Boxes: quartiles; whiskers: 5 to 95 %, both of\nthe rows above the grey band; in it, the share\n"
         "of the class's rows that weigh at most 1e-3.",
-        fontsize=9,
+        fontsize=8.5,
     )
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -9,7 +9,19 @@ from pathlib import Path
 
 import skreweight
 
-ROOT = Path(__file__).parents[1]
+
+def _commit(root: Path) -> str:
+    """Return the commit of a checkout, "+" where files differ from it; "" outside of one."""
+    try:
+        asked = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--exclude=*"]
+        found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f" (commit {found})"
+
+
+#: As the process began: a long run may end on another one.
+COMMIT = _commit(Path(__file__).parents[1])
 
 
 def in_words(packages: Iterable[str]) -> str:
@@ -17,9 +29,7 @@ def in_words(packages: Iterable[str]) -> str:
 
     The package's own version is that of its code: an editable installation may remember an older one.
     """
-    return ", ".join(
-        [f"skreweight {skreweight.__version__}{_commit()}", *(f"{p} {_of(p)}" for p in packages)]
-    )
+    return ", ".join([f"skreweight {skreweight.__version__}{COMMIT}", *(f"{p} {_of(p)}" for p in packages)])
 
 
 def _of(package: str) -> str:
@@ -27,13 +37,3 @@ def _of(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _commit() -> str:
-    """Return the commit of the checkout, "+" where files differ from it; "" outside of one."""
-    try:
-        asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
-        found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return f" (commit {found})"

@@ -31,6 +31,7 @@ from benchmarks.paper_tables.look import (
     key,
     kind_of,
     name_of,
+    stamp,
 )
 from benchmarks.paper_tables.published import PUBLISHED as PUBLISHED_FIGURES
 from benchmarks.paper_tables.ranks import average_ranks, critical_difference, plot_ranks
@@ -271,10 +272,13 @@ def draw(name: str, folder: Path) -> Drawn:
     """Draw the figure of a CSV file of the folder beside it."""
     stored, picture = folder / f"{name}.csv", folder / f"{name}.png"
     if name == "ablations":
-        return ablations.draw(pd.read_csv(stored), picture)
-    if name == "benchmark":
-        return critical_differences(_ranked(stored), picture)
-    return of_table(PAGES[name][1], _chosen(stored), picture)
+        drawn = ablations.draw(pd.read_csv(stored), picture)
+    elif name == "benchmark":
+        drawn = critical_differences(_ranked(stored), picture)
+    else:
+        drawn = of_table(PAGES[name][1], _chosen(stored), picture)
+    stamp(picture, stored)
+    return drawn
 
 
 def put_into(page: str, picture: str, drawn: Drawn) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from skreweight.weighting import WEIGHTINGS
 
@@ -49,6 +53,25 @@ class Drawn(NamedTuple):
     def markdown(self, picture: str) -> str:
         """Return the picture with its caption below."""
         return f"![{self.alt}]({picture})\n\n*{self.caption}*"
+
+
+def stamp(picture: Path, figures: Path) -> None:
+    """Note in a picture which figures it shows: a test finds the one that was not drawn anew."""
+    info = PngInfo()
+    info.add_text("figures", digest(figures))
+    with Image.open(picture) as image:
+        image.save(picture, dpi=image.info["dpi"], pnginfo=info)
+
+
+def stamped(picture: Path) -> str | None:
+    """Return what `stamp` noted in a picture."""
+    with Image.open(picture) as image:
+        return image.info.get("figures")
+
+
+def digest(figures: Path) -> str:
+    """Return what tells one file of figures from others."""
+    return sha256(figures.read_bytes()).hexdigest()
 
 
 def name_of(method: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.paper_tables.figures import critical_differences
+from benchmarks.paper_tables.look import stamp
 from benchmarks.paper_tables.ranks import average_ranks
 from benchmarks.tables.development import SETS as DEVELOPMENT_SETS
 from benchmarks.tables.evaluation import FIGURES
@@ -95,6 +96,8 @@ def write_report(rows: pd.DataFrame, out: Path, command: str) -> Path:
     if panels and len(methods) > 1 and len(whole) > 1:
         drawn = critical_differences(panels, out / "tables.png")
         words = f"Of the second table. {_typed(methods)}"
+        if (figures := out / "tables.csv").exists():
+            stamp(out / "tables.png", figures)
         parts.append(drawn._replace(caption=f"{drawn.caption} {words}").markdown("tables.png"))
     path = out / "tables.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.paper_tables import figures, ranks
-from benchmarks.paper_tables.look import HUES, by_kind, kind_of, name_of
+from benchmarks.paper_tables.look import HUES, by_kind, digest, kind_of, name_of, stamped
 from benchmarks.paper_tables.methods import METHODS, TUNED
 from skreweight.weighting import WEIGHTINGS
 
@@ -79,6 +79,20 @@ def test_pages_carry_the_words_of_their_figures(name, tmp_path):
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     page = (RESULTS / f"{figures.PAGES[name][0]}.md").read_text(encoding="utf-8")
     assert figures.put_into(page, f"{name}.png", drawn) == page
+
+
+@pytest.mark.parametrize("name", [*figures.PAGES, "tables"])
+def test_pictures_are_of_the_figures_that_lie_beside_them(name):
+    assert stamped(RESULTS / f"{name}.png") == digest(RESULTS / f"{name}.csv")
+
+
+def test_a_picture_of_other_figures_is_found(tmp_path):
+    shutil.copy(RESULTS / "sst5.csv", tmp_path)
+    figures.draw("sst5", tmp_path)
+    assert stamped(tmp_path / "sst5.png") == digest(tmp_path / "sst5.csv")
+    with (tmp_path / "sst5.csv").open("a") as file:
+        file.write("more\n")
+    assert stamped(tmp_path / "sst5.png") != digest(tmp_path / "sst5.csv")
 
 
 def test_a_page_without_the_picture_is_refused():

@@ -276,6 +276,7 @@ def _run(
         run = Run(lambda: _plan(net), rows, net.progress_, SkorchListener(net, rows, checkpoint), processes)
         first_outputs = FirstOutputs(net.criterion_, len(net.labels_))
         check_watched(net.callbacks_, n_epochs, has_validation=rows.validation is not None)
+        net.progress_.ended = False
         try:
             run.train(n_epochs)
             if not ends_finite(net, rows.some, has_validation=rows.validation is not None):
@@ -293,12 +294,13 @@ def _run(
         finally:
             first_outputs.remove()
             net.example_weights_ = run.example_weights()[: rows.n_given].cpu().numpy()
-            net.progress_.row_weights = None
+            net.progress_.row_weights, net.progress_.ended = None, True
         warn_of_outcome(net, rows.some)
         net.notify("on_train_end", X=X, y=y)
         if processes is not None:  # a callback of the first process may have put other parameters there
             processes.lead([*net.module_.parameters(), *net.module_.buffers()])
         run.correct()  # a Checkpoint may have loaded the best parameters, and the state of the middle with them
+        net.progress_.ended = True
 
 
 def _begin(net: SkorchClassifier, X: Any, y: Any) -> None:

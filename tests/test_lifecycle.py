@@ -380,6 +380,26 @@ def test_load_init_state_trains_what_is_left(tmp_path):
     assert_same(whole, resumed)
 
 
+@ALL
+@pytest.mark.parametrize("by_callback", [False, True])
+def test_the_files_of_the_last_epoch_become_the_finished_model(weighting, by_callback, tmp_path):
+    whole = classifier(weighting).fit(X, Y)
+    n_epochs = len(whole.history)
+    keep = Checkpoint(monitor=None, f_weighting="w.pt", dirname=str(tmp_path))
+    # Its files are of the last epoch, before the end of training.
+    classifier(weighting, callbacks=[keep]).fit(X, Y)
+    if by_callback:
+        resumed = classifier(weighting, callbacks=[LoadInitState(keep)]).fit(X, Y)
+    else:
+        resumed = classifier(weighting)
+        resumed.load_params(checkpoint=keep)
+        resumed.partial_fit(X, Y)
+    assert len(resumed.history) == n_epochs
+    assert_same(whole, resumed)
+    np.testing.assert_array_equal(whole.example_weights_, resumed.example_weights_)
+    assert len(resumed.partial_fit(X, Y).history) > n_epochs
+
+
 # ---------------------------------------------------------------- interruptions
 
 

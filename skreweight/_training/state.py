@@ -46,6 +46,8 @@ class TrainingState:
         What each row of X weighed in the last epoch, while training is under way, of a method that does not store it.
     stopped : bool
         Whether a callback ended the last stage before its last epoch.
+    ended : bool
+        Whether what follows the last epoch is done, too: the best parameters taken, corrections fitted.
     frozen : set of str
         Parameters whose ``requires_grad`` the present stage has taken away, and gives back. No file holds them: a
         module that is made for it has none.
@@ -63,6 +65,7 @@ class TrainingState:
         self.schedules: dict[str, dict[str, Any]] = {}
         self.row_weights: Tensor | None = None
         self.stopped = False
+        self.ended = True
         self.frozen: set[str] = set()
         self._drawing_on: tuple[Stream, list[torch.Generator]] | None = None
 
@@ -74,13 +77,15 @@ class TrainingState:
         self.frozen = set()
 
     def epochs_to_go(self, n_all: int, n_more: int) -> int:
-        """Return how many epochs are left of `n_all`, or `n_more` if none is.
+        """Return how many epochs are left of `n_all`, or `n_more` if none is, unless the end of training is left.
 
-        In the latter case a new search for the best parameters begins: the validation rows may be others.
+        With `n_more` a new search for the best parameters begins: the validation rows may be others.
         """
         left = n_all - self.epochs_done
         if left > 0:
             return left
+        if not self.ended:
+            return 0
         self.best, self.last = BestParameters(), {}
         return n_more
 
@@ -156,6 +161,7 @@ class TrainingState:
                 "last": dict(self.last),
                 "row_weights": self.row_weights,
                 "stopped": self.stopped,
+                "ended": self.ended,
             },
         }
 
@@ -193,7 +199,7 @@ class TrainingState:
         self.last = dict(progress["last"])
         weights = progress.get("row_weights")
         self.row_weights = None if weights is None else weights.to(device)
-        self.stopped = progress.get("stopped", False)
+        self.stopped, self.ended = progress.get("stopped", False), progress.get("ended", True)
         return None if self.weighting is None or state["weighting"] is None else self.weighting.stored_weights
 
     def give_member(self, k: int, own: TrainingState) -> None:

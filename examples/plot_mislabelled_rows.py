@@ -42,7 +42,7 @@ PrecisionRecallDisplay.from_predictions(
     wrong, -weights, name="lowest weight first", plot_chance_level=True, ax=ax
 )
 ax.set(xlabel="share of the wrong labels that is found", ylabel="share of the rows looked at that is wrong")
-ax.legend(loc="lower left")
+ax.legend(loc="center left")
 plt.show()
 
 # %%

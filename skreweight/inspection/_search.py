@@ -196,7 +196,9 @@ class SearchDisplay:
                 places[best], scores[best], marker="*", markersize=14, color=colour(1), linestyle="none",
                 label=f"best: {_short(values[best])}",
             )[0]  # fmt: skip
-            self.ax_.legend()
+            bottom, top = self.ax_.get_ylim()
+            self.ax_.set_ylim(top=top + 0.12 * (top - bottom))  # whiskers count for nothing in loc="best"
+            self.ax_.legend(loc="upper left")
         bars_say = "" if bars is None else " ± one standard deviation over the folds"
         self.ax_.set(xlabel=_end(name), ylabel=f"{self.score_name}{bars_say}")
 

@@ -101,6 +101,9 @@ def test_one_parameter_is_a_line_with_deviations() -> None:
     assert display.ax_.get_xscale() == "log"
     assert display.ax_.get_xlabel() == "C"
     assert "roc_auc" in display.ax_.get_ylabel()
+    display.figure_.canvas.draw()
+    highest = display.ax_.transData.transform([(1, max(np.add(scores, deviations)))])[0, 1]
+    assert display.ax_.get_legend().get_window_extent().y0 > highest
     other = SearchDisplay.from_estimator(search, "C", score="accuracy")
     assert other.line_.get_data()[1][0] == best_of(search, "mean_test_accuracy", logisticregression__C=0.01)
 

@@ -114,7 +114,7 @@ def _times(rows: pd.DataFrame) -> list[str]:
     return [
         f"On the {len(seconds)} sets without APS the fits of the ensemble take {own.sum() / trees.sum():.1f} times as "
         f"long as those of boosted trees with balanced weights, {(own / trees).median():.1f} times in the median of "
-        "them; processor seconds, one thread."
+        "them: processor seconds of one thread, with what else the machine did at the time."
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from joblib import parallel_config
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
@@ -193,7 +194,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "n_numeric_")
         frame = frame_of(X, self)
         validate_data(self, frame, reset=False, skip_check_array=True)
-        return self._result(self._encoder.transform(self._typed(frame, self._columns)))
+        typed = self._typed(frame, self._columns)
+        with parallel_config("sequential"):
+            return self._result(self._encoder.transform(typed))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the columns of the result.
@@ -248,7 +251,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         with warnings.catch_warnings():
             # of a class with one row, which no folds can share out
             warnings.filterwarnings("ignore", message="The least populated class in y")
-            encoded = encoder.fit_transform(typed, y)
+            with parallel_config(
+                "sequential"
+            ):  # a cluster would be sent the table for less work than that takes
+                encoded = encoder.fit_transform(typed, y)
         order, n_numeric = _numbers_first(encoded)
         if len(order) == 0:
             raise ValueError(

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from joblib import effective_n_jobs
+from joblib import cpu_count, effective_n_jobs
 
 from skreweight._pack.memory import Budget, free_bytes
 from skreweight._pack.spread import spread
@@ -124,7 +124,7 @@ def _budget(tasks: list[Task], max_pack_size: int | None, n_processes: int) -> B
     free = free_bytes(device)
     if free is None:
         return Budget()
-    share = int(MEMORY_SHARE * free) // n_processes
+    share = int(MEMORY_SHARE * free) // min(n_processes, cpu_count())  # more are on other machines
     if device.type == "cpu":
         share = min(share, LEAST_BYTES + TIMES_X * int(getattr(tasks[0].call[1][1], "nbytes", 0)))
     return Budget(n_bytes=share)

@@ -1,13 +1,11 @@
-"""Searches spread over processes by Dask and Ray: the serial results, bit for bit, a killed worker included.
-
-Ensembles too, whose results are the serial ones but for rounding.
-"""
+"""Searches and ensembles on Dask and Ray: the serial results, bit for bit, though workers are killed."""
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,126 +15,281 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import make_classification
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from skreweight import ReweightedClassifier, ReweightedEnsembleClassifier
+from skreweight._pack import spread
 from skreweight.model_selection import PackedGridSearchCV
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 GRID = {"weighting__lam": [0.5, 1.0, 5.0], "lr": [0.01, 0.1]}
-SEARCHES = pytest.mark.parametrize("search", [PackedGridSearchCV, GridSearchCV])
+#: Packs of at most so many networks are the same packs for any number of processes.
+SEARCHES = {
+    "packed": lambda net, **options: PackedGridSearchCV(net, GRID, max_pack_size=4, **options),
+    "plain": lambda net, **options: GridSearchCV(net, GRID, **options),
+}
+ENSEMBLES = {
+    "recipe": lambda: ReweightedEnsembleClassifier(n_folds=4, n_steps=20, max_pack_size=3, random_state=0),
+    "absgd": lambda: ReweightedEnsembleClassifier(estimator(), n_folds=4, max_pack_size=2, random_state=0),
+}
 
 
 def rows() -> tuple[Any, Any]:
-    X, y = make_classification(300, 8, weights=[0.85], random_state=0)
+    X, y = make_classification(301, 7, weights=[0.85], random_state=0)
     return X.astype(np.float32), y
 
 
-def estimator() -> ReweightedClassifier:
-    return ReweightedClassifier(weighting="absgd", warmup_epochs=1, max_epochs=1, random_state=0)
+def estimator(**options: Any) -> ReweightedClassifier:
+    own = {"weighting": "absgd", "warmup_epochs": 1, "max_epochs": 1, "random_state": 0, **options}
+    return ReweightedClassifier(**own)
+
+
+def check_same(found: Any, serial: Any) -> None:
+    """Every score, to the last bit of a float: a score of losses shows rounding, one of labels would hide it."""
+    for name, values in serial.cv_results_.items():
+        if "time" not in name and name != "params":
+            assert_array_equal(np.asarray(found.cv_results_[name]), np.asarray(values), err_msg=name)
+    assert found.best_params_ == serial.best_params_
+    X, _ = rows()
+    assert_array_equal(found.predict_proba(X), serial.predict_proba(X))
+
+
+def check_same_ensemble(found: Any, serial: Any) -> None:
+    X, _ = rows()
+    assert_array_equal(found.oof_proba_, serial.oof_proba_)
+    assert_array_equal(found.member_weights_, serial.member_weights_)
+    assert_array_equal(found.predict_proba(X), serial.predict_proba(X))
 
 
 def _n_executed(dask_worker: Any) -> int:
     return int(dask_worker.state.executed_count)
 
 
-def check_same(found: Any, serial: Any) -> None:
-    X, _ = rows()
-    for name, values in serial.cv_results_.items():
-        if "time" not in name and name != "params":
-            assert_array_equal(np.asarray(found.cv_results_[name]), np.asarray(values), err_msg=name)
-    assert found.best_params_ == serial.best_params_
-    assert_array_equal(found.predict_proba(X), serial.predict_proba(X))
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def clusters(n_threads: int) -> Iterator[Any]:
     distributed = pytest.importorskip(
         "distributed", reason="dask is not installed: pip install 'skreweight[scale]'"
     )
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=n_threads, processes=True, dashboard_address=None
         ) as local,
         distributed.Client(local) as client,
     ):
         yield client
 
 
-@SEARCHES
-def test_on_dask(search: Any, cluster: Any) -> None:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    yield from clusters(1)
+
+
+@pytest.fixture(scope="module")
+def of_two_threads() -> Iterator[Any]:
+    yield from clusters(2)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_on_dask(name: str, cluster: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = rows()
-    serial = search(estimator(), GRID, cv=2, n_jobs=1).fit(X, y)
-    with joblib.parallel_config("dask", scatter=[X, y]):
-        found = search(estimator(), GRID, cv=2).fit(X, y)
+    real, kept = spread._kept, []
+    monkeypatch.setattr(spread, "_kept", lambda client, value: kept.append(value[0]) or real(client, value))
+    options = {"cv": 2, "scoring": "neg_log_loss"}
+    serial = SEARCHES[name](estimator(), n_jobs=1, **options).fit(X, y)
+    before = cluster.run(_n_executed)
+    scattered = {} if name == "packed" else {"scatter": [X, y]}
+    with joblib.parallel_config("dask", **scattered):
+        found = SEARCHES[name](estimator(), verbose=1, **options).fit(X, y)
     check_same(found, serial)
+    assert all(n > before[worker] for worker, n in cluster.run(_n_executed).items()), "each has a part"
+    if name == "packed":
+        ((sent, _),) = kept
+        assert sent is X, "once, and as the user gave it"
+        shown = capsys.readouterr()
+        assert "12 fits: 100%" in shown.err  # the bar moves as parts come back
+        assert "12 of 12 fits were trained in packs (4, of up to 3 networks)" in shown.out
 
 
-@pytest.mark.parametrize("members", [None, "absgd"])
-def test_an_ensemble_on_dask(members: str | None, cluster: Any) -> None:
+def test_a_search_on_dask_in_packs_of_any_size(cluster: Any) -> None:
+    """Each worker's part is a pack where nothing is said: the serial scores, but for rounding."""
     X, y = rows()
-    own = None if members is None else estimator().set_params(weighting=members)
-    ensemble = ReweightedEnsembleClassifier(own, n_folds=4, n_steps=20, random_state=0)
-    serial = clone(ensemble).fit(X, y)
+    serial, found = (PackedGridSearchCV(estimator(), GRID, cv=2, scoring="neg_log_loss") for _ in range(2))
+    serial.fit(X, y)
+    with joblib.parallel_config("dask"):
+        found.fit(X, y)
+    assert_allclose(found.cv_results_["mean_test_score"], serial.cv_results_["mean_test_score"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_an_ensemble_on_dask(name: str, cluster: Any) -> None:
+    X, y = rows()
+    serial = ENSEMBLES[name]().fit(X, y)
     before = cluster.run(_n_executed)
     with joblib.parallel_config("dask"):
-        found = clone(ensemble).fit(X, y)
-    assert all(n > before[worker] for worker, n in cluster.run(_n_executed).items()), "each has a part"
-    assert_allclose(found.oof_proba_, serial.oof_proba_, atol=1e-5)
-    assert_allclose(found.predict_proba(X), serial.predict_proba(X), atol=1e-5)
+        found, of_any_size = ENSEMBLES[name](), ENSEMBLES[name]().set_params(max_pack_size=None)
+        check_same_ensemble(found.fit(X, y), serial)
+        assert all(n > before[worker] for worker, n in cluster.run(_n_executed).items()), "each has a part"
+        of_any_size.fit(X, y)
+    assert_allclose(of_any_size.oof_proba_, serial.oof_proba_, atol=1e-5)
+    assert_allclose(of_any_size.predict_proba(X), serial.predict_proba(X), atol=1e-5)
 
 
-LOST = "joblib scatters the indices of a fold to one worker: they are gone with it, and GridSearchCV ends with an error"
-
-
-@pytest.mark.parametrize(
-    "search",
-    [PackedGridSearchCV, pytest.param(GridSearchCV, marks=pytest.mark.xfail(strict=False, reason=LOST))],
-)
-def test_a_killed_worker_changes_nothing(search: Any, cluster: Any, tmp_path: Path) -> None:
+def test_two_threads_of_a_worker_do_not_meet(of_two_threads: Any) -> None:
+    """Dropout and drawn orders come from each fit's own generator, though two of them run in one process at once."""
     X, y = rows()
-    folder = str(tmp_path)
+    net = estimator(module__dropout=0.3, weighting="ours", module__hidden=(20,))
+    grid = {"weighting__decay": [2.0, 5.0, 10.0], "lr": [0.01, 0.1]}
+    searches = [
+        (GridSearchCV(net, grid, cv=3, scoring="neg_log_loss")),
+        (PackedGridSearchCV(net, grid, cv=3, scoring="neg_log_loss", max_pack_size=2)),
+    ]
+    for search in searches:
+        serial = clone(search).fit(X, y)
+        with joblib.parallel_config("dask"):
+            check_same(clone(search).fit(X, y), serial)
+    ensemble = ENSEMBLES["recipe"]().set_params(n_repeats=2)
+    serial = clone(ensemble).fit(X, y)
+    with joblib.parallel_config("dask"):
+        check_same_ensemble(clone(ensemble).fit(X, y), serial)
 
+
+# ---------------------------------------------------------------- workers that die
+
+
+def killed_meanwhile(client: Any, n: int, fit: Callable[[], Any]) -> Any:
+    """Fit, and kill the first n workers at work on it while it runs."""
+    pids = client.run(os.getpid)
+    killed: list[str] = []
+
+    def kill() -> None:
+        end = time.monotonic() + 120
+        while not killed and time.monotonic() < end:
+            at_work = [w for w, keys in client.processing().items() if any("batch" in str(k) for k in keys)]
+            if len(at_work) >= n:
+                for worker in at_work[:n]:
+                    killed.append(worker)
+                    os.kill(pids[worker], signal.SIGKILL)
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = fit()
+    killer.join()
+    assert len(killed) == n
+    client.wait_for_workers(2)
+    return found
+
+
+def slow_score() -> Callable[..., float]:
     def scored(net: Any, X: Any, y: Any) -> float:  # cannot be imported by name: it travels whole
-        (Path(folder) / str(os.getpid())).touch()
-        time.sleep(0.5)
+        time.sleep(0.3)
         return float(net.predict_proba(X)[:, 1] @ y)
 
-    serial = search(estimator(), GRID, cv=2, n_jobs=1, scoring=scored).fit(X, y)
-    for file in tmp_path.iterdir():
-        file.unlink()
-    killed = []
+    return scored
 
-    def kill_one() -> None:
-        for _ in range(1200):
-            at_work = [int(file.name) for file in tmp_path.iterdir()]
-            if at_work:
-                killed.append(at_work[0])
-                os.kill(at_work[0], signal.SIGKILL)
-                return
-            time.sleep(0.1)
 
-    killer = threading.Thread(target=kill_one)
-    killer.start()
+@pytest.mark.parametrize("n_killed", [1, 2])
+def test_killed_workers_change_nothing(n_killed: int, cluster: Any) -> None:
+    """All of them too: the scheduler has what the rows are made of."""
+    X, y = rows()
+    search = SEARCHES["packed"](estimator(), cv=2, scoring=slow_score())
+    serial = clone(search).set_params(n_jobs=1).fit(X, y)
     with joblib.parallel_config("dask"):
-        found = search(estimator(), GRID, cv=2, scoring=scored).fit(X, y)
-    killer.join()
-    assert killed and killed[0] != os.getpid()
+        check_same(killed_meanwhile(cluster, n_killed, lambda: clone(search).fit(X, y)), serial)
+
+
+@pytest.mark.parametrize("n_killed", [1, 2])
+def test_killed_workers_change_nothing_of_an_ensemble(n_killed: int, cluster: Any) -> None:
+    X, y = rows()
+    ensemble = ENSEMBLES["recipe"]().set_params(n_steps=150)
+    serial = clone(ensemble).fit(X, y)
+    with joblib.parallel_config("dask"):
+        found = killed_meanwhile(cluster, n_killed, lambda: clone(ensemble).fit(X, y))
+    check_same_ensemble(found, serial)
+
+
+def test_a_killed_worker_changes_nothing_of_the_plain_search(cluster: Any) -> None:
+    """The recipe of docs/scaling.md: what joblib would leave with one worker is given to all, and stays with them."""
+    X, y = rows()
+    folds = list(StratifiedKFold(2).split(X, y))
+    search = GridSearchCV(estimator(), GRID, cv=folds, scoring=slow_score())
+    serial = clone(search).set_params(n_jobs=1).fit(X, y)
+    cluster.amm.stop()
+    try:
+        with joblib.parallel_config("dask", scatter=[X, y, *chain.from_iterable(folds)]):
+            found = killed_meanwhile(cluster, 1, lambda: search.fit(X, y))
+    finally:
+        cluster.amm.start()
     check_same(found, serial)
 
 
-@SEARCHES
-def test_on_ray(search: Any) -> None:
-    ray = pytest.importorskip("ray", reason="ray is not installed: pip install ray")
+# ---------------------------------------------------------------- Ray
+
+
+@pytest.fixture(scope="module")
+def two_cpus_of_ray() -> Iterator[None]:
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'skreweight[ray]'")
     from ray.util.joblib import register_ray
 
-    X, y = rows()
-    serial = search(estimator(), GRID, cv=2, n_jobs=1).fit(X, y)
     ray.init(num_cpus=2, include_dashboard=False)
+    register_ray()
     try:
-        register_ray()
-        with joblib.parallel_config("ray"):
-            found = search(estimator(), GRID, cv=2).fit(X, y)
+        yield
     finally:
         ray.shutdown()
-    check_same(found, serial)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_on_ray(name: str, two_cpus_of_ray: None, tmp_path: Path) -> None:
+    X, y = rows()
+
+    def scored(net: Any, X: Any, y: Any) -> float:
+        (tmp_path / str(os.getpid())).touch()
+        return float(net.predict_proba(X)[:, 1] @ y)
+
+    search = SEARCHES[name](estimator(), cv=2, scoring=scored)
+    serial = clone(search).set_params(n_jobs=1).fit(X, y)
+    (tmp_path / str(os.getpid())).unlink()
+    with joblib.parallel_config("ray", n_jobs=-1):
+        check_same(search.fit(X, y), serial)
+    assert {file.name for file in tmp_path.iterdir()} - {str(os.getpid())}, "scored in other processes"
+
+
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_an_ensemble_on_ray(name: str, two_cpus_of_ray: None) -> None:
+    X, y = rows()
+    serial = ENSEMBLES[name]().fit(X, y)
+    with joblib.parallel_config("ray", n_jobs=-1):
+        check_same_ensemble(ENSEMBLES[name]().fit(X, y), serial)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_killed_worker_of_ray_changes_nothing(name: str, two_cpus_of_ray: None, tmp_path: Path) -> None:
+    """With the arguments of docs/scaling.md, by which Ray's pool starts a process anew and runs its work again."""
+    X, y = rows()
+
+    def scored(net: Any, X: Any, y: Any) -> float:
+        (tmp_path / str(os.getpid())).touch()
+        time.sleep(0.3)
+        return float(net.predict_proba(X)[:, 1] @ y)
+
+    search = SEARCHES[name](estimator(), cv=2, scoring=scored)
+    serial = clone(search).set_params(n_jobs=1).fit(X, y)
+    (tmp_path / str(os.getpid())).unlink()
+    killed: list[int] = []
+
+    def kill() -> None:
+        end = time.monotonic() + 120
+        while not killed and time.monotonic() < end:
+            for file in tmp_path.iterdir():
+                os.kill(int(file.name), signal.SIGKILL)
+                killed.append(int(file.name))
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    anew = {"max_restarts": -1, "max_task_retries": -1}
+    with joblib.parallel_config("ray", n_jobs=-1, ray_remote_args=anew):
+        check_same(search.fit(X, y), serial)
+    killer.join()
+    assert killed and killed[0] != os.getpid()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import sklearn
 import torch
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline as make_sampling_pipeline
+from joblib import parallel_config
 from scipy.stats import loguniform
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -436,6 +438,24 @@ def test_packs_over_processes(capsys: Any) -> None:
     ours, theirs = both(pipe, grid, n_jobs=2, verbose=1)
     assert_same(ours, theirs, 1e-3)
     assert says(capsys.readouterr().out, 8, 9)  # one is left over where the parts are cut
+
+
+def test_rows_travel_beside_the_packs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = data(n_rows=2000)
+    spread, sent = _run.spread, []
+
+    def spied(function: Any, common: Any, jobs: Any, **options: Any) -> Any:
+        sent.append((common[0], len(pickle.dumps(jobs))))
+        return spread(function, common, jobs, **options)
+
+    monkeypatch.setattr(_run, "spread", spied)
+    grid = {"weighting__lam": [0.5, 1.0, 2.0, 5.0]}
+    search = PackedGridSearchCV(classifier(warmup_epochs=1, max_epochs=1), grid, cv=2, n_jobs=4)
+    with parallel_config("threading"):
+        search.fit(X, y)
+    ((rows, n_bytes),) = sent
+    assert rows[0] is X and rows[1] is y
+    assert n_bytes < X.nbytes  # four parts, in which the folds' indices are most of it
 
 
 def test_nested_cross_validation_and_clone() -> None:

@@ -1,3 +1,3 @@
 """The scripts beside the tests are run in processes of their own and are no test modules."""
 
-collect_ignore = ["cases.py", "faults.py", "memory.py", "worker.py"]
+collect_ignore = ["cases.py", "faults.py", "memory.py", "resumes.py", "starting.py", "worker.py"]

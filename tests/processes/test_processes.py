@@ -1,9 +1,6 @@
 """Training over processes: the same as in one, and one clear end where something goes wrong."""
 
-import os
 import pickle
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skreweight import ReweightedClassifier
 from skreweight._training.processes import n_started
 from skreweight.core.exchange import LOCAL
+from tests.processes.starting import ended, started
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -24,45 +22,6 @@ import cases  # noqa: E402
 
 FAST = ["ours weighted", "absgd", "top-loss general", "one row left"]
 SLOW = [name for name in cases.CASES if name not in FAST]
-SECONDS = 240
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def started(n: int, script: str, *args: str) -> list[subprocess.Popen[str]]:
-    """Start a script in n processes, each with what torchrun would tell it."""
-    port = free_port()
-    told = {
-        "WORLD_SIZE": str(n),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    return [
-        subprocess.Popen(
-            [sys.executable, str(HERE / script), *args],
-            env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(n)
-    ]
-
-
-def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    """Wait for processes; return code, output and errors of each."""
-    try:
-        found = [(*p.communicate(timeout=SECONDS), p.returncode) for p in processes]
-    finally:
-        for p in processes:
-            p.kill()
-    return [(code, out, err) for out, err, code in found]
 
 
 def over_processes(n: int, names: list[str], folder: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """What a module's outputs may be, and how predictions are made of them."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -263,3 +265,29 @@ def test_validation_rows_go_through_the_network_in_parts(monkeypatch):
     parts = classifier(Counting, validation_data=10, iterator_valid__batch_size=6).fit(X, Y)
     assert set(evaluated) == {6, 2}
     np.testing.assert_allclose(parts.history_[:, "valid_loss"], whole.history_[:, "valid_loss"], rtol=1e-5)
+
+
+PEAK = """
+import resource
+import numpy as np
+from skreweight import ReweightedClassifier
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+X = np.random.default_rng(0).standard_normal((400_000, 20), dtype=np.float32)
+y = (np.arange(2000) % 10 == 0).astype(int)
+net = ReweightedClassifier(weighting="none", warmup_epochs=1, max_epochs=0, device="cpu", module__hidden=(400, 400))
+net.fit(X[:2000], y).predict(X[:2000])
+before = peak()
+net.predict(X)
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in bytes elsewhere")
+def test_memory_of_prediction_does_not_grow_with_the_hidden_layers():
+    """The outputs take 3 MiB; small ones between freed activations kept 600 MiB of them from the system."""
+    ran = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) < 64 * 2**20

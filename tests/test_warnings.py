@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine, make_classification
 from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
@@ -111,3 +112,34 @@ def test_the_scale_of_sample_weights_has_no_meaning(parameters, scale):
     np.testing.assert_allclose(one.class_counts_, other.class_counts_, rtol=1e-12)
     np.testing.assert_allclose(one.class_counts_.sum(), np.isfinite(one.example_weights_).sum(), rtol=1e-12)
     np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), rtol=1e-3)
+
+
+HEALTHY = {
+    "iris": lambda: load_iris(return_X_y=True),
+    "wine": lambda: load_wine(return_X_y=True),
+    "breast cancer": lambda: load_breast_cancer(return_X_y=True),
+    "digits": lambda: load_digits(return_X_y=True),
+    "30 rows": lambda: make_classification(
+        30, 5, n_informative=3, n_redundant=0, weights=[0.7], random_state=0
+    ),
+    "100 rows": lambda: make_classification(100, 8, n_informative=4, weights=[0.85], random_state=1),
+}
+
+
+@pytest.mark.parametrize("data", HEALTHY)
+@pytest.mark.parametrize("weighting", ["proportion", "none", "absgd"])
+def test_small_healthy_data_as_they_come_warn_of_nothing(data, weighting):
+    X, y = HEALTHY[data]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net = ReweightedClassifier(weighting=weighting, random_state=0).fit(X, y)
+    assert net.score(X, y) > 0.8
+
+
+@pytest.mark.parametrize("data", ["iris", "wine", "breast cancer", "digits"])
+@pytest.mark.parametrize("weighting", ["hu", "ours"])
+def test_nor_do_methods_that_learn_from_validation_rows(data, weighting):
+    X, y = HEALTHY[data]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ReweightedClassifier(weighting=weighting, warmup_epochs=15, max_epochs=2, random_state=0).fit(X, y)

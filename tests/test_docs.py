@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -175,6 +176,31 @@ def asking_a_server(folder: Path) -> list[str]:
     """Return the pages whose styles, scripts (MathJax too) or pictures are not files of the build."""
     asked = re.compile(r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="(https?:)?//')
     return [page.name for page in folder.rglob("*.html") if asked.search(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(
+    ("address", "links"),
+    [
+        ("https://github.com/someone/skreweight", ["https://github.com/someone/skreweight"]),
+        ("https://repository.invalid/skreweight", []),
+    ],
+)
+def test_pages_link_to_a_repository_that_is_public(address, links, monkeypatch, tmp_path):
+    jinja2 = pytest.importorskip("jinja2")
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the configuration adds to it
+    (tmp_path / "docs").mkdir()
+    shutil.copy(DOCS / "conf.py", tmp_path / "docs")
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    text = re.sub(r'Repository = "[^"]*"', f'Repository = "{address}"', text)
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    configured = runpy.run_path(str(tmp_path / "docs" / "conf.py"))
+    assert [icon["url"] for icon in configured["html_theme_options"]["icon_links"]] == links
+    footer = jinja2.Template((DOCS / "_templates" / "release.html").read_text(encoding="utf-8"))
+    shown = footer.render(
+        pathto=lambda page: f"{page}.html", release=configured["release"], **configured["html_context"]
+    )
+    assert f'<a href="changelog.html">Version {skreweight.__version__}</a>' in shown
+    assert [link for link in re.findall(r'href="(.*?)"', shown) if urlparse(link).scheme] == links
 
 
 def methods_without_a_place(generated: Path) -> list[str]:

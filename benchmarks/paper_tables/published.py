@@ -60,6 +60,8 @@ _CIFAR100 = _by_task(
     ours="77.20 ± 3.75 / 82.60 ± 3.87 / 87.40 ± 1.66",
 )
 _LONG_TAIL = "long-tailed, ratio 100"
+#: What runs in its place without a GPU; its note says that the published figures are of the whole.
+_STAND_IN = "stand-in (no GPU)"
 _QI_1: dict[str, dict[str, Figure]] = {
     _LONG_TAIL: {
         "SGD (CE)": (70.46, 0.21),
@@ -101,6 +103,6 @@ PUBLISHED: dict[str, dict[str, dict[str, Figure]]] = {
     "liu4": {**_SST5, **{f"{task}, TextFCN": row for task, row in _SST5.items()}},
     "liu6": {**_CIFAR100, **{f"{task}, 16 pixels": row for task, row in _CIFAR100.items()}},
     "imdb": {f"{n}, bidirectional LSTM": _IMDB for n in ("625:6250", "200:2000")},
-    "qi1": _QI_1,
-    "qi2": _QI_2,
+    "qi1": {**_QI_1, _STAND_IN: _QI_1[_LONG_TAIL]},
+    "qi2": {**_QI_2, _STAND_IN: _QI_2[_LONG_TAIL]},
 }

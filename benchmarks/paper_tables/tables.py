@@ -166,7 +166,8 @@ _REVIEWS = (
 )
 _QI = (
     "Without a GPU the rows are a stand-in, some images and three epochs: they show that everything runs and "
-    "nothing else. Where the test images are fewer than 10,000, the published figures are on other rows."
+    "nothing else; published figures are of the whole table. Where the test images are fewer than 10,000, they are on "
+    "other rows."
 )
 _QI_2 = (
     f"{_QI} META and tau-norm hold out 10 training images of each class (of the stand-in: 1), which the published META "

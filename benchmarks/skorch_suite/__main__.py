@@ -4,13 +4,16 @@
     python -m benchmarks.skorch_suite skorch-1.4.0/skorch/tests
 
 The tests need the packages ``flaky`` and ``safetensors`` besides. With ``--read FOLDER`` the two reports in a folder
-(``stock.xml`` and ``ours.xml``) are read instead.
+(``stock.xml`` and ``ours.xml``) are read instead. ``--write docs/skorch.md`` puts the counts and every test by its name
+into the page, between its marks.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,6 +46,26 @@ def run(tests: Path, report: Path, *, ours: bool) -> None:
     subprocess.run([*command, *plugin, f"--junitxml={report}", *files], check=False)
 
 
+def by_reason(reasons: dict[Test, str]) -> str:
+    """Return a table of the reasons, the most frequent first, with the tests that have each."""
+    lines = ["| tests | why | which |", "|---|---|---|"]
+    for reason, count in Counter(reasons.values()).most_common():
+        names = sorted(name.removeprefix("test_") for (_, name), why in reasons.items() if why == reason)
+        which = ", ".join(f"`{name}`" for name in names).replace("|", "\\|")
+        lines.append(f"| {count} | {reason} | {which} |")
+    return "\n".join(lines)
+
+
+def write(page: Path, text: str) -> None:
+    """Put a text into a page, between the marks that say where it goes."""
+    whole = page.read_text(encoding="utf-8")
+    marks = r"(<!-- skorch_suite: begin -->\n).*(<!-- skorch_suite: end -->)"
+    filled, found = re.subn(marks, lambda mark: f"{mark[1]}{text}\n{mark[2]}", whole, flags=re.DOTALL)
+    if not found:
+        raise ValueError(f"{page} must have the marks of skorch_suite, got none.")
+    page.write_text(filled, encoding="utf-8")
+
+
 def failures(report: Path) -> dict[Test, str]:
     """Return the first words of what each test failed with, and nothing for those that passed."""
     found = {}
@@ -59,21 +82,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("tests", type=Path, nargs="?", help="folder of skorch's tests")
+    parser.add_argument("--write", type=Path, help="page that the table is written into")
     parser.add_argument("--read", type=Path, help="folder with stock.xml and ours.xml")
     args = parser.parse_args()
     folder = args.read or Path(tempfile.mkdtemp())
     if args.read is None:
+        # Under a name of their own: as parts of skorch they would be those of the skorch that is installed.
+        tests = shutil.copytree(args.tests, folder / "skorch_tests")
         for name in ("stock", "ours"):
-            run(args.tests, folder / f"{name}.xml", ours=name == "ours")
+            run(tests, folder / f"{name}.xml", ours=name == "ours")
     stock, ours = failures(folder / "stock.xml"), failures(folder / "ours.xml")
     beyond = {test: message for test, message in ours.items() if message and not stock.get(test)}
     reasons = {test: reason_of(test[1], message) for test, message in beyond.items()}
-    print(
-        f"{len(ours)} tests; {sum(map(bool, stock.values()))} fail with skorch's class; {len(beyond)} more with ours\n"
+    n_stock = sum(map(bool, stock.values()))
+    table = (
+        f"Of {len(ours)} tests {n_stock} fail with skorch's own class in this environment, and {len(beyond)} more with "
+        f"ours:\n\n{by_reason(reasons)}"
     )
-    print("| tests | why |\n|---|---|")
-    for reason, count in Counter(reasons.values()).most_common():
-        print(f"| {count} | {reason} |")
+    print(table)
+    if args.write is not None:
+        write(args.write, table)
     for test, reason in reasons.items():
         if reason == UNEXPLAINED:
             print("unexplained:", *test, beyond[test][:200])

@@ -8,6 +8,16 @@ UNEXPLAINED = "unexplained"
 
 #: The first that fits: (pattern of the name, pattern of the failure, reason); an empty pattern fits everything.
 REASONS: tuple[tuple[str, str, str], ...] = (
+    (
+        "could_not_be_inferred|stratified_without_explicit_y",
+        "DID NOT RAISE",
+        "labels are read from a Dataset where y is None: `classes_` and a stratified split have them",
+    ),
+    (
+        "no_grad_during",
+        "",
+        "the loss that `on_batch_end` is given is a figure: the step has used its graph",
+    ),
     ("repr", "", "`repr` is scikit-learn's: the parameters that differ from their defaults"),
     (
         "dunder|unknown_argument|unknown_set_params|undeclared_param|compile_missing",
@@ -52,7 +62,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "the history holds batches only where a callback listens to them, and all validation rows are one",
     ),
     (
-        "no_grad_during|criterion_training|training_mode_set",
+        "criterion_training|training_mode_set",
         "",
         "validation rows are judged through a copy of the module, the criterion as it is",
     ),

@@ -106,7 +106,7 @@ def _leads(rows: pd.DataFrame, figure: str) -> str:
 
 def _table(rows: pd.DataFrame, figure: str) -> str:
     """The mean over sets of each draw; a set that has not the size is in no row, a method that lacks one has none."""
-    conditions = list(rows["condition"].unique())
+    conditions, rows = list(rows["condition"].unique()), rows[rows[figure].notna()]
     lines = [["validation rows a class", "method", *conditions], ["---"] * (2 + len(conditions))]
     absent = []
     for n, block in rows.groupby("n_validation"):

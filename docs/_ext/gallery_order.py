@@ -12,6 +12,7 @@ ORDER = (
     "thresholds_and_costs",
     "calibration",
     "packed_search",
+    "clean_rows",
     "mislabelled_rows",
     "images_with_dataset",
     "text_embeddings",

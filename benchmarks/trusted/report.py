@@ -121,7 +121,28 @@ def _table(rows: pd.DataFrame, figure: str) -> str:
             lines.append([str(n), method, *cells])
     words = "Per cent: the mean over sets, ± its standard deviation over draws."
     words += f" Without {'; '.join(absent)}." if absent else ""
-    return words + "\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n\n".join(
+        [words, "\n".join("| " + " | ".join(line) + " |" for line in lines), *_on_fewer_sets(rows, figure)]
+    )
+
+
+def _on_fewer_sets(rows: pd.DataFrame, figure: str) -> list[str]:
+    """Return a list of the methods that were not run on all sets, each beside those that learn, on the sets it has."""
+    lines = []
+    for (n, condition), block in rows.groupby(["n_validation", "condition"], sort=False):
+        for method, own in block.groupby("method", sort=False):
+            sets = own["set"].unique()
+            if set(sets) == set(block["set"]):
+                continue
+            beside = [m for m in (method, "two-phase", *LEARNED) if m in set(block["method"])]
+            words = [
+                f"{m} {_cell(block[block['method'].eq(m) & block['set'].isin(sets)], sets, figure)}"
+                for m in beside
+            ]
+            lines.append(
+                f"- {n} validation rows a class, {condition}, {' and '.join(sets)} alone: {', '.join(words)}"
+            )
+    return ["\n".join(lines)] if lines else []
 
 
 def _cell(own: pd.DataFrame, sets: Sequence[str], figure: str) -> str:

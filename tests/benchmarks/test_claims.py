@@ -1,5 +1,6 @@
 """The ablations and the page of claims: figures by hand, and that the page in docs is what the script writes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,18 @@ def test_other_ways_stand_beside_the_papers(tmp_path) -> None:
     text = paired.other_decisions(tmp_path)
     assert "| 65.0 ± 7.1 |  | 2 |" in text and "| 70.0 ± 0.0 | +5.0 ± 5.0 | 2 |" in text
     assert "tuned on the validation rows | 60.0 ± 0.0 | -5.0 ± 5.0 | 2 |" in text
+
+
+def test_absgd_on_reviews_is_compared_at_its_default(tmp_path) -> None:
+    assert paired.on_reviews(tmp_path) == "IMDB was not run."
+    parts = []
+    for loss in ("CE", "Focal", "CB-CE", "CB-Focal"):
+        for lam, value in ((1.0, 0.6), (5.0, 0.9)):
+            config = json.dumps({"weighting__lam": lam})
+            parts.append(runs({f"ABSGD ({loss})": [value, value]}, "half").assign(config=config))
+        parts.append(runs({f"SGD ({loss})": [0.5, 0.58]}, "half"))
+    pd.concat(parts).to_csv(tmp_path / "imdb.csv", index=False)
+    text = paired.on_reviews(tmp_path)
+    assert (
+        text.count("| +6.0 ± 4.0 | 2 |") == 4 and "| ABSGD (CB-CE) beats SGD (CB-CE) on IMDB | +4.5 |" in text
+    )

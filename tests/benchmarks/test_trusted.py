@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
 from benchmarks.paper_tables.__main__ import main
-from benchmarks.trusted import draws, methods, runner
+from benchmarks.trusted import draws, methods, report, runner
 from benchmarks.trusted.draws import Draw
 from benchmarks.trusted.evaluation import evaluate
 from benchmarks.trusted.methods import METHODS, Fitted, mislabelled, network, on_all_rows
@@ -162,6 +162,28 @@ def test_a_lead_is_paired_over_draws() -> None:
     (row,) = leads(rows, "average_precision").itertuples()
     assert (row.learned, row.other, row.draws) == ("ours", "none", 2)
     assert row.lead == pytest.approx(1.5) and row.error == pytest.approx(0.5)
+
+
+def test_a_table_is_the_mean_over_sets_and_says_what_lacks_one() -> None:
+    rows = pd.DataFrame(
+        [
+            (name, method, 5, "clean", seed, value + 0.1 * seed)
+            for name, method, value in (
+                ("a", "none", 0.5),
+                ("b", "none", 0.7),
+                ("a", "ours", 0.4),
+                ("b", "ours", 0.6),
+            )
+            for seed in (0, 1)
+        ]
+        + [("a", "ensemble", 5, "clean", seed, 0.9) for seed in (0, 1)]
+        + [("a", "none", 200, "clean", 0, 0.5), ("a", "proportion", 5, "clean", 0, np.nan)],
+        columns=["set", "method", "n_validation", "condition", "seed", "average_precision"],
+    )
+    text = report._table(rows, "average_precision")
+    assert "| 5 | none | 65.0 ± 7.1 |" in text and "| 5 | ensemble | – |" in text
+    assert "Without b at 200." in text and "| 200 | none | 50.0 |" in text and "proportion" not in text
+    assert "- 5 validation rows a class, clean, a alone: ensemble 90.0 ± 0.0, ours 45.0 ± 7.1" in text
 
 
 def test_what_is_there_is_not_run_again(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys) -> None:

@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pages = {"search": report.SEARCHES, "packs": report.PACKS}
         introduction = next((pages[n] for n in pages if n in named), report.INTRODUCTION)
         tried = f"\n{report.TRIED}\n" if options.quick else ""
-        text = "\n\n".join([introduction + tried + "\n" + report.machine_lines(facts), *parts])
+        begin = report.dated(introduction, facts) + tried
+        text = "\n\n".join([begin + "\n" + report.machine_lines(facts), *parts])
         options.report.write_text(text + "\n")
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, **figures}, indent=1) + "\n")

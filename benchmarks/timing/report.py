@@ -46,6 +46,12 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
+def dated(introduction: str, facts: dict[str, str]) -> str:
+    """Return a page's first lines with the day and the version of this package under the title."""
+    title, _, rest = introduction.partition("\n\n")
+    return f"{title}\n\n**Measured on {facts['date']} with {facts['versions'].split(',')[0]}.**\n\n{rest}"
+
+
 def machine_lines(facts: dict[str, str]) -> str:
     """Return the facts of `machine` as a Markdown list."""
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())

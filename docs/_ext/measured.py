@@ -59,7 +59,7 @@ def steps(method: str, page: Path = RESULTS / "speed.md") -> str:
     name, _, rest = method.partition(", ")
     label = f'weighting="{name}"' + (f", {rest}" if rest else "")
     ratio = re.search(rf"^\| {re.escape(label)} \| ([\d.]+) \|", text, re.MULTILINE)
-    version = re.search(r"^- versions: skreweight ([^,]+),", text, re.MULTILINE)
+    version = re.search(r"^- versions: skreweight ([^, ]+)", text, re.MULTILINE)
     if ratio is None or version is None:
         raise ValueError(f"results/speed.md must have a row {label!r} and a line of versions.")
     return f"{ratio[1]} steps (skreweight {version[1]})"

@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
+import skreweight
 from benchmarks.timing import hu_peers
 from benchmarks.timing.cli import main
 from benchmarks.timing.contestants import contestants
@@ -187,6 +189,8 @@ def test_searches_take_turns(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     main(["--search", "--searches", "absgd", "--quick", "--report", str(tmp_path / "search.md")])
     written = (tmp_path / "search.md").read_text()
     assert written.startswith("# Searches")
+    today, version = date.today().isoformat(), skreweight.__version__
+    assert f"\n\n**Measured on {today} with skreweight {version}" in written
     for who in (
         "`PackedGridSearchCV`",
         "`GridSearchCV`, the same classifier",

@@ -53,6 +53,15 @@ class LogProbabilities(nn.Module):
         return self.layers(x)
 
 
+class Words(nn.Module):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.words, self.head = nn.Embedding(12, 4), nn.Linear(4, n_classes)
+
+    def forward(self, x):
+        return self.head(self.words(x).mean(1))
+
+
 ODD = st.sampled_from([0, 1, -1, 0.5, 2, 1e-8, 1e8, math.nan, math.inf, None, "x", True, -0.0])
 
 PARAMETERS = {
@@ -101,7 +110,7 @@ PARAMETERS = {
     "checkpoint": st.just("checkpoint"),
     "checkpoint_every": st.sampled_from([1, 2, 0]),
     "classes": st.sampled_from([[0, 1], [0, 1, 2, 3, 4], [1, 0], []]),
-    "module": st.sampled_from([BatchNormed, LogProbabilities, nn.Linear(3, 2), "x"]),
+    "module": st.sampled_from([BatchNormed, LogProbabilities, Words, nn.Linear(3, 2), "x"]),
     "module__hidden": st.sampled_from([(), (3,), (4, 4), (0,), 5]),
     "module__dropout": st.sampled_from([0.0, 0.5, 1.0]),
     "iterator_train__drop_last": st.booleans(),

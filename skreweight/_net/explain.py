@@ -73,6 +73,8 @@ def _shown(x: Any) -> str:
 def _advice(x: Any, reason: str) -> str:
     if "Long, Int" in reason:
         return "Pass X as an array, a tensor or a mapping of arrays of integers, which stay integers."
+    if "index out of range" in reason:
+        return "An Embedding has rows for 0 to num_embeddings - 1: make it larger, or number what X holds from 0."
     if isinstance(x, Tensor) and not x.is_floating_point():
         return "Pass X.float() where the module takes numbers."
     return "Give the module the sizes of X: arguments of its class called n_features and n_classes are filled in."

@@ -62,6 +62,8 @@ def _takes(module: nn.Module, row: Tensor) -> bool:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             module(row)
+    except IndexError:  # of a number that is too large: the next batch says so
+        return True
     except FAILURES:
         return False
     finally:

@@ -112,6 +112,17 @@ def test_numbers_are_refused_in_prediction_with_the_cause():
         clf.predict(X + 0.5)
 
 
+def test_numbers_that_are_too_large_are_said():
+    with pytest.raises(
+        ValueError, match=r"got shape .* of torch.int64: index out of.*An Embedding has rows for 0 to"
+    ):
+        classifier().fit(X + 1, Y)
+    with pytest.raises(
+        ValueError, match=r"cannot take a batch of X, got shape \(2, 6\) of torch.int64: index out of"
+    ):
+        classifier().fit(X, Y).predict(X + 5)
+
+
 def test_a_checkpoint_goes_on_with_them(tmp_path: Path) -> None:
     path = tmp_path / "fit.pt"
     whole = classifier(max_epochs=3, checkpoint=path).fit(X, Y)

@@ -73,7 +73,7 @@ def test_equal_rows_have_equal_outputs():
 def test_few_rows_to_learn_from_are_said(weighting):
     few = np.r_[np.flatnonzero(Y == 0), np.flatnonzero(Y == 1)[:12]]
     with pytest.warns(
-        UserWarning, match=r"only [1-4] validation rows of class 0 to learn weights from.*'absgd'"
+        UserWarning, match=r"Class 0 has too few validation rows to learn weights from, got [1-4].*'absgd'"
     ):
         classifier(weighting).fit(X[few], Y[few])
 

@@ -157,8 +157,8 @@ def warn_of_few(codes: IntArray, classes: NDArray[Any], validation_data: Any) ->
     rarest = int(np.argmin(counts))
     if counts[rarest] < FEWEST_TO_LEARN_FROM and not isinstance(validation_data, Integral):
         warnings.warn(
-            f"There are only {counts[rarest]} validation rows of class {shown(classes[rarest])} to learn "
-            "weights from: give rows of your own (X_val, y_val), set validation_data=<rows per class>, or use a "
+            f"Class {shown(classes[rarest])} has too few validation rows to learn weights from, got {counts[rarest]}: "
+            "give rows of your own (X_val, y_val), set validation_data=<rows per class>, or use a "
             "weighting without them, such as 'absgd'.",
             stacklevel=4,
         )

@@ -66,7 +66,7 @@ def test_two_processes_equal_one(name, monkeypatch):
 
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_packs_of_a_given_size_make_the_same_bits_in_two_processes(name):
-    """Without `max_pack_size` two processes train packs of 4 of the recipe's 8 members, whose rounding may be another: of "two kinds" it is."""
+    """Without `max_pack_size` packs are smaller in two processes, and bits of "two kinds" others."""
     X, y = rows()
     ensemble = ENSEMBLES[name]().set_params(max_pack_size=3)
     serial, found = clone(ensemble).fit(X, y), clone(ensemble).set_params(n_jobs=2).fit(X, y)

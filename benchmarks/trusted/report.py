@@ -45,8 +45,12 @@ def commands(name: str, rows: pd.DataFrame) -> list[str]:
     for one, of_set in rows.groupby("set", sort=False):
         alike: dict[tuple[str, ...], list[str]] = {}
         for method, own in of_set.groupby("method", sort=False):
-            words = [_words(own[column]) for column in ("n_validation", "condition")]
-            alike.setdefault((str(own["seed"].nunique()), *words), []).append(str(method))
+            by_conditions: dict[tuple[str, str], list[str]] = {}
+            for n, of_size in own.groupby("n_validation"):
+                key = str(of_size["seed"].nunique()), _words(of_size["condition"])
+                by_conditions.setdefault(key, []).append(str(n))
+            for (seeds, conditions), sizes in by_conditions.items():
+                alike.setdefault((seeds, " ".join(sizes), conditions), []).append(str(method))
         for (seeds, sizes, conditions), methods in alike.items():
             found.append(
                 f"python -m benchmarks.paper_tables {name} --seeds {seeds} --sets {one} --sizes {sizes} "
@@ -67,6 +71,7 @@ def leads(rows: pd.DataFrame, figure: str) -> pd.DataFrame:
     lack a draw of a condition are left out of it.
     """
     found = []
+    rows = rows.sort_values("n_validation", kind="stable")
     for (n, condition), block in rows.groupby(["n_validation", "condition"], sort=False):
         wide = block.pivot_table(index=DRAW, columns="method", values=figure).dropna(axis=1)
         learned, others = ([m for m in kind if m in wide] for kind in (LEARNED, CONTROLS))

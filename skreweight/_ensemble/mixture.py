@@ -61,15 +61,16 @@ def learned(
     proba : ndarray of shape (n_rows, C)
         The probabilities of each row by members that held it out.
     used : ndarray of shape (n_rows,)
-        The weights of the rows that were held out by members of every kind; 0 for others. Where such rows do not
-        hold every class, all count.
+        The weights of the rows that were held out by members of every kind, scaled to the class shares of all rows;
+        0 for others. Where such rows do not hold every class, all count.
     """
     sums = np.bincount(codes, weights, minlength=n_classes)
     log_shares = np.log(sums / sums.sum())
     found = [kind.out_of_fold(x, n_classes) for kind in kinds]
     used = weights * np.logical_and.reduce([counts > 0 for _, counts in found])
-    if (np.bincount(codes, used, minlength=n_classes) == 0).any():
-        used = weights
+    left = np.bincount(codes, used, minlength=n_classes)
+    # A weighting may have learned from more of one class than of another: the rows that are left stand for all.
+    used = weights if (left == 0).any() else used * (sums / np.where(left == 0, 1, left))[codes]
     some = used > 0
     priors = [
         _log_prior(kind, proba[some], codes[some], used[some], log_shares)

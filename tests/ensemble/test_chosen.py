@@ -136,6 +136,21 @@ def test_grids_reach_the_parameters() -> None:
     assert [n.weighting_.lam for n in search.best_estimator_.estimators_[2:]] == [lam, lam]
 
 
+@pytest.mark.parametrize("weighting", ["none", "hu", "ours"])
+def test_rows_that_are_left_stand_for_the_class_shares(weighting: str) -> None:
+    X, y = rows(360)
+    keep = np.concatenate([np.flatnonzero(y == "ant"), np.flatnonzero(y == "bee")[:30]])
+    X, y = X[keep], y[keep]
+    clf = make(net(weighting)).fit(X, y)
+    codes = (y == "bee").astype(int)
+    sums = np.bincount(codes, clf._oof_weights)
+    np.testing.assert_allclose(sums / sums.sum(), clf.class_prior_, rtol=1e-12)
+    # half of the rare rows were learned from, and as many common ones
+    assert (clf._oof_weights[codes == 1] == 0).mean() == (0 if weighting == "none" else 0.5)
+    mean = np.average(clf.oof_proba_, axis=0, weights=clf._oof_weights)
+    np.testing.assert_allclose(mean, clf.class_prior_, atol=1e-3)  # calibrated, but for the ridge
+
+
 @pytest.mark.filterwarnings("ignore:The validation rows are not balanced")
 def test_validation_rows_of_the_users_are_what_is_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = rows()

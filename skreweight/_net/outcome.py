@@ -74,7 +74,10 @@ def warn_of_outcome(net: NeuralNet, some: Callable[[int], Any]) -> None:
     """
     _warn_of_silent_rows(net)
     # Who learns something ends below the loss of predicting the class shares: only others are looked at.
-    if len(net.history) < FEWEST_EPOCHS or net.history[-1]["train_loss"] < 0.9 * _entropy(net):
+    losses = [
+        row["train_loss"] for row in net.history if "train_loss" in row
+    ]  # a loaded last one may have none
+    if len(losses) < FEWEST_EPOCHS or losses[-1] < 0.9 * _entropy(net):
         return
     if (x := some(PREDICTION_ROWS)) is not None and isinstance(x, Tensor) and _is_constant(net, x):
         warnings.warn(
@@ -123,7 +126,7 @@ def _entropy(net: NeuralNet) -> float:
 
 def _warn_of_entropy(net: NeuralNet) -> None:
     """Warn where stage 1 has come to the loss of predicting the class shares, or to one far above."""
-    losses = [row["train_loss"] for row in net.history if row.get("stage") == 1]
+    losses = [row["train_loss"] for row in net.history if row.get("stage") == 1 and "train_loss" in row]
     criterion = plain(net.criterion_)
     is_plain = (
         type(criterion) is nn.CrossEntropyLoss and criterion.weight is None and not criterion.label_smoothing

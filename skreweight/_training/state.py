@@ -84,7 +84,7 @@ class TrainingState:
         left = n_all - self.epochs_done
         if left > 0:
             return left
-        if not self.ended:
+        if left == 0 and not self.ended:
             return 0
         self.best, self.last = BestParameters(), {}
         return n_more

@@ -224,7 +224,8 @@ Written by `python benchmarks/speed.py --packs --report docs/results/packs.md`.
 
 - Time of an epoch of stage 2 (20 steps) per network and member, callbacks and history included, as a ratio to the
   hand-written loop of one network with a fused Adam, which takes turns with them; median, lowest and highest over
-  the rounds. 10 validation rows a class. The wide networks take two rounds.
+  the rounds; a single network's turn is the median of seven. 10 validation rows a class. The wide networks take two
+  rounds.
 - The line of matrix products is what remains of a plain step when everything else is free: no pack goes below it.
   What stands between the two is memory: the rows of K batches, the activations, Adam's two moments.
 - Memory lies in pages of 4 kB unless torch is told otherwise: with `THP_MEM_ALLOC_ENABLE=1` in the environment

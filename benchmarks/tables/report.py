@@ -41,8 +41,12 @@ DEVELOPMENT = (
 )
 
 
+#: The heading of what is written by hand.
+OUR_WORDS = "## Aims, and what was tried"
+
+
 def write_report(rows: pd.DataFrame, out: Path, command: str) -> Path:
-    """Write `tables.md` and `tables.png`; return the path of the former."""
+    """Write `tables.md` and `tables.png`; return the path of the former. Its section `OUR_WORDS` stays as it is."""
     failed = rows[rows["error"].astype(bool)]
     rows = of_every_method(rows)
     methods = rows["method"].unique()
@@ -100,6 +104,8 @@ def write_report(rows: pd.DataFrame, out: Path, command: str) -> Path:
             stamp(out / "tables.png", figures)
         parts.append(drawn._replace(caption=f"{drawn.caption} {words}").markdown("tables.png"))
     path = out / "tables.md"
+    _, found, words = (path.read_text(encoding="utf-8") if path.exists() else "").partition(OUR_WORDS)
+    parts += [found + words.rstrip()] if found else []
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
 

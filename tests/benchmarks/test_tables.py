@@ -1,5 +1,7 @@
 """Whole tables: figures against scikit-learn by hand, what is resumed, and the report."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import Bunch
 
 from benchmarks.paper_tables.__main__ import main
-from benchmarks.tables import evaluation, readme, recipe_trials, runner, summary
+from benchmarks.tables import evaluation, readme, recipe_trials, report, runner, summary
 from benchmarks.tables.methods import METHODS
 from skreweight import ReweightedEnsembleClassifier
 from skreweight._ensemble import recipe
@@ -163,3 +165,13 @@ def test_the_readme_says_how_many_folds_there_are(tmp_path) -> None:
 def test_every_method(method: str, data_home) -> None:
     row = runner.run_one("ecoli", method, 0, str(data_home))
     assert not row.get("error") and float(row["fair_g_mean"]) > 0.5
+
+
+def test_what_is_written_by_hand_stays(tmp_path) -> None:
+    rows = runner.finished(Path(__file__).parents[2] / "docs" / "results" / "tables.csv")
+    page = report.write_report(rows, tmp_path, "first")
+    page.write_text(page.read_text() + f"\n{report.OUR_WORDS}\n\nTwo lines,\nby hand.\n")
+    again = report.write_report(rows, tmp_path, "second").read_text()
+    assert "`second`" in again and "`first`" not in again
+    assert again.endswith(f"\n\n{report.OUR_WORDS}\n\nTwo lines,\nby hand.\n")
+    assert again.count("by hand") == 1

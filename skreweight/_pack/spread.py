@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -27,8 +28,8 @@ def spread(
     function : callable (*common, *job)
     common : sequence
         Arguments that all jobs have in common, such as rows. They are sent once: loky maps arrays into the memory of
-        its processes, Ray stores what is passed twice, and to Dask they are a task's result, which is made anew where
-        the worker that had it is gone.
+        its processes, Ray stores what is passed twice, and to Dask they are a task's result, which is copied to as many
+        workers as there are jobs, and made anew where the workers that had it are gone.
     jobs : sequence of tuple
         Further arguments.
     n_jobs : int or None
@@ -36,7 +37,7 @@ def spread(
     """
     backend, _ = get_active_backend(prefer="processes")
     client = getattr(backend, "client", None)
-    rows = tuple(common) if client is None else _kept(client, tuple(common))
+    rows = tuple(common) if client is None else _kept(client, tuple(common), len(jobs))
     # A pool such as Ray's hands back all at once.
     in_order = backend.supports_return_generator or effective_n_jobs(n_jobs) == 1
     parallel = Parallel(
@@ -53,15 +54,35 @@ def _call(function: Callable[..., Any], common: tuple[Any, ...], job: tuple[Any,
     return function(*common, *job)
 
 
-def _kept(client: Any, value: Any) -> Any:
+def _kept(client: Any, value: Any, n_jobs: int) -> Any:
     """Return what stands for a value among the arguments of Dask's tasks.
 
     ``client.scatter`` would leave it with workers alone, and joblib does that for large arguments: they are gone with
     the last worker that has them, and the fit ends with an error. The scheduler keeps what a task is made of.
+
+    Dask gives a task to workers that have what it needs, and takes it from them again only where it believes that
+    running it takes longer than sending that: of tasks that it has not seen before it believes half a second. So a
+    large value that one worker has would keep all jobs there, one after the other: as many have it as there are jobs.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # that is what is wanted here
-        return client.submit(partial(_same, value), pure=False)
+        kept = client.submit(partial(_same, value), pure=False)
+    if not _in_a_task():  # there it would wait for what may wait for this task's place
+        # A worker that dies meanwhile is an error of copying, not of the fit: jobs find what copies there are.
+        with suppress(Exception):
+            client.replicate(kept, n=n_jobs)
+    return kept
+
+
+def _in_a_task() -> bool:
+    """Whether this thread runs one of Dask's tasks."""
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
 
 
 def _same(value: Any) -> Any:

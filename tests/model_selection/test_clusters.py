@@ -83,8 +83,9 @@ def cluster() -> Iterator[Any]:
     yield from clusters(1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def of_two_threads() -> Iterator[Any]:
+    """For one test alone: joblib takes the client that was opened last, so that no later test would use the other."""
     yield from clusters(2)
 
 
@@ -92,7 +93,9 @@ def of_two_threads() -> Iterator[Any]:
 def test_a_search_on_dask(name: str, cluster: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = rows()
     real, kept = spread._kept, []
-    monkeypatch.setattr(spread, "_kept", lambda client, value: kept.append(value[0]) or real(client, value))
+    monkeypatch.setattr(
+        spread, "_kept", lambda client, value, n: kept.append(value[0]) or real(client, value, n)
+    )
     options = {"cv": 2, "scoring": "neg_log_loss"}
     serial = SEARCHES[name](estimator(), n_jobs=1, **options).fit(X, y)
     before = cluster.run(_n_executed)
@@ -152,76 +155,120 @@ def test_two_threads_of_a_worker_do_not_meet(of_two_threads: Any) -> None:
         check_same_ensemble(clone(ensemble).fit(X, y), serial)
 
 
-# ---------------------------------------------------------------- workers that die
+# ---------------------------------------------------------------- parts that wait, and workers that die
 
 
-def killed_meanwhile(client: Any, n: int, fit: Callable[[], Any]) -> Any:
-    """Fit, and kill the first n workers at work on it while it runs."""
-    pids = client.run(os.getpid)
-    killed: list[str] = []
+def _wait_in_worker(folder: str) -> None:
+    """Let this worker's trainings say that they have begun, and wait until they are told to go on."""
+    from skreweight._training.run import Run
 
+    real = vars(Run)["train"]
+
+    def train(self: Any, n_epochs: int) -> None:
+        (Path(folder) / str(os.getpid())).touch()
+        until = time.monotonic() + 60
+        while not (Path(folder) / "go").exists():
+            if time.monotonic() > until:
+                raise TimeoutError("Nobody let the training go on.")
+            time.sleep(0.01)
+        real(self, n_epochs)
+
+    train.real = real  # type: ignore[attr-defined]
+    Run.train = train  # type: ignore[method-assign]
+
+
+def _go_on_in_worker() -> None:
+    from skreweight._training.run import Run
+
+    Run.train = getattr(Run.train, "real", Run.train)  # type: ignore[method-assign]
+
+
+def at_work(client: Any, folder: Path, fit: Callable[[], Any], n_killed: int = 0) -> Any:
+    """Fit, and let trainings go on only when both workers are in the middle of one; by then so many are killed."""
+    pids = set(client.run(os.getpid).values())
+    assert len(pids) == 2
+    client.run(_wait_in_worker, str(folder))
+    seen: set[int] = set()
     done = threading.Event()
 
-    def kill() -> None:
-        while not killed and not done.is_set():
-            at_work = [w for w, keys in client.processing().items() if any("batch" in str(k) for k in keys)]
-            if len(at_work) >= n:
-                for worker in at_work[:n]:
-                    killed.append(worker)
-                    os.kill(pids[worker], signal.SIGKILL)
-            time.sleep(0.02)
+    def conduct() -> None:
+        while not done.is_set() and seen < pids:
+            seen.update(int(file.name) for file in folder.iterdir())
+            time.sleep(0.01)
+        for pid in list(seen)[:n_killed]:
+            os.kill(pid, signal.SIGKILL)
+        (folder / "go").touch()
 
-    killer = threading.Thread(target=kill)
-    killer.start()
+    conductor = threading.Thread(target=conduct)
+    conductor.start()
     try:
         found = fit()
     finally:
         done.set()
-        killer.join()
-    if len(killed) < n:
-        pytest.skip("the fit was over before as many workers were seen at work: nothing was killed")
-    client.wait_for_workers(2)
+        conductor.join()
+        client.wait_for_workers(2, timeout=60)
+        client.run(_go_on_in_worker)
+    assert seen == pids, "each worker had a part"
     return found
 
 
-def slow_score() -> Callable[..., float]:
+def scorer() -> Callable[..., float]:
     def scored(net: Any, X: Any, y: Any) -> float:  # cannot be imported by name: it travels whole
-        time.sleep(0.3)
         return float(net.predict_proba(X)[:, 1] @ y)
 
     return scored
 
 
+@pytest.mark.parametrize("of", ["search", "ensemble"])
+def test_each_worker_has_a_part_at_once(of: str, cluster: Any, tmp_path: Path) -> None:
+    """As many copies of the rows as workers: none waits for Dask to take from another what it has been given."""
+    X, y = rows()
+    fits = {
+        "search": PackedGridSearchCV(estimator(), GRID, cv=2, scoring=scorer()),
+        "ensemble": ENSEMBLES["absgd"]().set_params(max_pack_size=None),
+    }
+    cluster.run_on_scheduler(_stealing, "stop")
+    try:
+        with joblib.parallel_config("dask"):
+            at_work(cluster, tmp_path, lambda: fits[of].fit(X, y))
+    finally:
+        cluster.run_on_scheduler(_stealing, "start")
+
+
+async def _stealing(what: str, dask_scheduler: Any) -> None:
+    await getattr(dask_scheduler.extensions["stealing"], what)()
+
+
 @pytest.mark.parametrize("n_killed", [1, 2])
-def test_killed_workers_change_nothing(n_killed: int, cluster: Any) -> None:
+def test_killed_workers_change_nothing(n_killed: int, cluster: Any, tmp_path: Path) -> None:
     """All of them too: the scheduler has what the rows are made of."""
     X, y = rows()
-    search = SEARCHES["packed"](estimator(), cv=2, scoring=slow_score())
+    search = SEARCHES["packed"](estimator(), cv=2, scoring=scorer())
     serial = clone(search).set_params(n_jobs=1).fit(X, y)
     with joblib.parallel_config("dask"):
-        check_same(killed_meanwhile(cluster, n_killed, lambda: clone(search).fit(X, y)), serial)
+        check_same(at_work(cluster, tmp_path, lambda: clone(search).fit(X, y), n_killed), serial)
 
 
 @pytest.mark.parametrize("n_killed", [1, 2])
-def test_killed_workers_change_nothing_of_an_ensemble(n_killed: int, cluster: Any) -> None:
+def test_killed_workers_change_nothing_of_an_ensemble(n_killed: int, cluster: Any, tmp_path: Path) -> None:
     X, y = rows()
-    ensemble = ENSEMBLES["recipe"]().set_params(n_steps=150)
+    ensemble = ENSEMBLES["recipe"]()
     serial = clone(ensemble).fit(X, y)
     with joblib.parallel_config("dask"):
-        found = killed_meanwhile(cluster, n_killed, lambda: clone(ensemble).fit(X, y))
+        found = at_work(cluster, tmp_path, lambda: clone(ensemble).fit(X, y), n_killed)
     check_same_ensemble(found, serial)
 
 
-def test_a_killed_worker_changes_nothing_of_the_plain_search(cluster: Any) -> None:
+def test_a_killed_worker_changes_nothing_of_the_plain_search(cluster: Any, tmp_path: Path) -> None:
     """The recipe of docs/scaling.md: what joblib would leave with one worker is given to all, and stays with them."""
     X, y = rows()
     folds = list(StratifiedKFold(2).split(X, y))
-    search = GridSearchCV(estimator(), GRID, cv=folds, scoring=slow_score())
+    search = GridSearchCV(estimator(), GRID, cv=folds, scoring=scorer())
     serial = clone(search).set_params(n_jobs=1).fit(X, y)
     cluster.amm.stop()
     try:
         with joblib.parallel_config("dask", scatter=[X, y, *chain.from_iterable(folds)]):
-            found = killed_meanwhile(cluster, 1, lambda: search.fit(X, y))
+            found = at_work(cluster, tmp_path, lambda: search.fit(X, y), 1)
     finally:
         cluster.amm.start()
     check_same(found, serial)

@@ -10,8 +10,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.paper_grids.fits import N_FOLDS, run_chunk
-from benchmarks.paper_grids.plan import CONSTRAINT_STEPS, METHODS, TASKS, chunks
-from benchmarks.paper_grids.report import steps_of, write_report
+from benchmarks.paper_grids.plan import CONSTRAINT_STEPS, METHODS, TASKS, chunks, settings_of
+from benchmarks.paper_grids.report import steps_in, steps_of, write_report
 from benchmarks.paper_tables.runner import COLUMNS, KEY, Run, finished
 from benchmarks.results_file import appended
 
@@ -81,17 +81,41 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _commands(rows: pd.DataFrame, out_of_fold: pd.DataFrame) -> list[str]:
-    """Return commands that make these runs, where nothing was left out of a grid but T'."""
+    """Return commands that make these runs, methods that were run alike in one."""
     found = []
     for fits, more in ((rows, ""), (out_of_fold, " --cross-fitted")):
-        for (task, method), block in fits.groupby(["task", "method"], sort=False):
-            steps = sorted(steps_of(block) - {None})
-            words = f" --constraint-steps {' '.join(map(str, steps))}" if steps else ""
-            found.append(
-                f"python -m benchmarks.paper_tables grids --draws {block['seed'].nunique()} --tasks '{task}' "
-                f"--methods '{method}'{words}{more}"
-            )
+        for task, of_task in fits.groupby("task", sort=False):
+            alike: dict[str, list[str]] = {}
+            for method, block in of_task.groupby("method", sort=False):
+                for words in _parts(str(method), block):
+                    alike.setdefault(words, []).append(f"'{method}'")
+            found += [
+                f"python -m benchmarks.paper_tables grids --tasks '{task}' --methods {' '.join(methods)} {words}{more}"
+                for words, methods in alike.items()
+            ]
     return found
+
+
+def _parts(method: str, rows: pd.DataFrame) -> list[str]:
+    """Return the options that make the runs of a method: T' of which all settings were run in one, and each other."""
+    by_steps = {
+        steps: rows[[s == steps for s in steps_in(rows)]] for steps in sorted(steps_of(rows), key=str)
+    }
+    found: dict[str, list[str]] = {}
+    for steps, block in by_steps.items():
+        every = settings_of(method) if steps is None else settings_of(method, [steps])
+        n = block["config"].nunique()
+        words = f"--draws {block['seed'].nunique()}" + (f" --settings {n}" if n < len(every) else "")
+        found.setdefault(words, []).append(str(steps))
+    parts = []
+    for words, steps_alike in found.items():
+        # Some settings of two T' are not some of each.
+        groups = [[one] for one in steps_alike] if "--settings" in words else [steps_alike]
+        parts += [
+            words if group == ["None"] else f"{words} --constraint-steps {' '.join(group)}"
+            for group in groups
+        ]
+    return parts
 
 
 def _command(options: argparse.Namespace) -> str:

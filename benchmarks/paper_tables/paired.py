@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.paper_grids.answers import on_all_draws
 from benchmarks.paper_grids.plan import TASKS, settings_of
 from benchmarks.paper_tables.published import PUBLISHED
 from benchmarks.paper_tables.runner import finished
@@ -33,7 +34,7 @@ def difference(rows: pd.DataFrame, first: str, second: str) -> tuple[float, floa
 
 def at_the_papers_grid(folder: Path) -> str:
     """Return a table of what the settings of the paper's grids that were run say of its ordering."""
-    rows = finished(folder / "grids.csv")
+    rows = on_all_draws(finished(folder / "grids.csv"))
     lines = []
     for task, block in rows.groupby("task", sort=False):
         table, column = TASKS[str(task)]

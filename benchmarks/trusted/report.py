@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.trusted.draws import TRAINING_ROWS
+from benchmarks.trusted.methods import METHODS
 from benchmarks.trusted.scenarios import CONTROLS, LEARNED, SCENARIOS, Scenario
+from benchmarks.trusted.summary import coverage, in_short, pairs
 
 DRAW = ["set", "seed"]
 
@@ -17,8 +19,10 @@ DRAW = ["set", "seed"]
 def write_report(name: str, rows: pd.DataFrame, path: Path, note: str = "") -> Path:
     """Write the page of the runs of a scenario; return its path."""
     scenario = SCENARIOS[name]
+    order = {condition: k for k, condition in enumerate(scenario.conditions)}
+    rows = rows.sort_values("condition", key=lambda column: column.map(order), kind="stable")
     made = "\n".join(commands(name, rows))
-    failed = rows[rows["error"].astype(bool)]
+    every, failed = rows, rows[rows["error"].astype(bool)]
     rows = rows[~rows["error"].astype(bool)]
     sets = ", ".join(rows["set"].unique())
     parts = [
@@ -29,10 +33,19 @@ def write_report(name: str, rows: pd.DataFrame, path: Path, note: str = "") -> P
         f"every number of validation rows. {scenario.note}",
     ]
     parts += [note] if note else []
-    for figure, words in scenario.figures.items():
-        if rows[figure].notna().any():
-            parts += [f"## {words[0].upper()}{words[1:]}", _leads(rows, figure), _table(rows, figure)]
-    parts += _chance(rows, scenario)
+    figures = {f: words for f, words in scenario.figures.items() if rows[f].notna().any()}
+    tables = {words: leads(rows, figure) for figure, words in figures.items()}
+    parts.append(in_short({words: table for words, table in tables.items() if len(table)}))
+    ranked = [m for m in METHODS if rows.loc[rows["method"] == m, list(figures)].notna().any(axis=None)]
+    parts.append(coverage(every, scenario, ranked))
+    for figure, words in figures.items():
+        parts += [
+            f"## {words[0].upper()}{words[1:]}",
+            pairs(rows, figure),
+            _leads(tables[words]),
+            _table(rows, figure),
+        ]
+    parts = [part for part in parts if part] + _chance(rows, scenario)
     if len(failed):
         parts.append(f"## Not run\n\n{_failures(failed)}")
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -88,8 +101,7 @@ def leads(rows: pd.DataFrame, figure: str) -> pd.DataFrame:
     return pd.DataFrame(found, columns=names)
 
 
-def _leads(rows: pd.DataFrame, figure: str) -> str:
-    table = leads(rows, figure)
+def _leads(table: pd.DataFrame) -> str:
     if table.empty:
         return "No condition has learned weights and another method on the same draws."
     clear = int((table["lead"] > 2 * table["error"]).sum())
@@ -115,8 +127,7 @@ def _table(rows: pd.DataFrame, figure: str) -> str:
     lines = [["validation rows a class", "method", *conditions], ["---"] * (2 + len(conditions))]
     absent = []
     for n, block in rows.groupby("n_validation"):
-        if missing := sorted(set(rows["set"]) - set(block["set"])):
-            absent.append(f"{', '.join(missing)} at {n}")
+        absent += _without(rows, block, f"at {n}")
         for method in sorted(block["method"].unique()):
             own = block[block["method"] == method]
             cells = [
@@ -129,6 +140,19 @@ def _table(rows: pd.DataFrame, figure: str) -> str:
     return "\n\n".join(
         [words, "\n".join("| " + " | ".join(line) + " |" for line in lines), *_on_fewer_sets(rows, figure)]
     )
+
+
+def _without(rows: pd.DataFrame, block: pd.DataFrame, where: str) -> list[str]:
+    """Return which sets some conditions of a size lack; the mean over sets is then of others than beside it."""
+    lacking: dict[str, list[str]] = {}
+    for condition, own in block.groupby("condition", sort=False):
+        if missing := sorted(set(rows["set"]) - set(own["set"])):
+            lacking.setdefault(", ".join(missing), []).append(str(condition))
+    whole = block["condition"].nunique()
+    return [
+        f"{sets} {where}" + ("" if len(conditions) == whole else f" ({', '.join(conditions)})")
+        for sets, conditions in lacking.items()
+    ]
 
 
 def _on_fewer_sets(rows: pd.DataFrame, figure: str) -> list[str]:
@@ -172,7 +196,14 @@ def _chance(rows: pd.DataFrame, scenario: Scenario) -> list[str]:
 
 
 def _failures(failed: pd.DataFrame) -> str:
-    counts = failed.groupby(["set", "n_validation", "error"], sort=False).size()
-    return "\n".join(
-        f"- {name}, {n} validation rows a class: {error} ({k} runs)" for (name, n, error), k in counts.items()
+    """Return each error of a set and size once; where only the number at its end differs, that as a range."""
+    most = failed["error"].str.extract(r"at most (\d+) here")[0].astype(float)
+    failed = failed.assign(
+        most=most, error=failed["error"].str.replace(r"at most \d+ here", "at most {} here", regex=True)
     )
+    lines = []
+    for (name, n, error), block in failed.groupby(["set", "n_validation", "error"], sort=False):
+        ends = block["most"].agg(["min", "max"]).dropna().astype(int).unique()
+        words = str(error).replace("{}", " to ".join(map(str, ends)))
+        lines.append(f"- {name}, {n} validation rows a class: {words} ({len(block)} runs)")
+    return "\n".join(lines)

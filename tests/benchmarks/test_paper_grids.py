@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.paper_grids import cli, fits, plan
-from benchmarks.paper_grids.report import cross_fitted, write_report
+from benchmarks.paper_grids.answers import cross_fitted, on_all_draws, paired
+from benchmarks.paper_grids.report import write_report
 from benchmarks.paper_tables.__main__ import main
 from benchmarks.paper_tables.evaluation import evaluate
 from benchmarks.paper_tables.protocols import Data
@@ -105,6 +106,44 @@ def test_each_way_of_choosing_by_hand(tmp_path) -> None:
     assert "| Hu et al. | 3 | 60.00 | 3.0 |" in text
     assert f"6 of {5 * 6 * (1 + 1 + 36 + 3 + 432 + 720):,} fits" in text
     assert "Nothing was run of SST-2 100:1000, SST-2 20:1000, TextFCN" in text
+    # mean of all: 60 in both draws; on validation 50 and 60, on test 50 and 80, cross-fitted 70 and 80
+    assert f"| {TASK} | Hu et al. | 3 | 60.0 | -5.0 ± 5.0 | +10.0 ± 10.0 | 1 | -0.25 |" in text
+    assert f"| {TASK} | Hu et al. | 3; 2 | 60.0 | 75.0 | 55.0 | 65.0 | +20.0 ± 0.0 | -10.0 ± 10.0 |" in text
+
+
+def test_the_ordering_is_paired_and_counted(tmp_path) -> None:
+    accuracy = {"two-phase": (0.7, 0.8), "Hu et al.": (0.6, 0.72), "plain": (0.65, 0.8)}
+    rows = pd.DataFrame(
+        [
+            _row("{}", seed, value, 0.5) | {"method": method}
+            for method, values in accuracy.items()
+            for seed, value in enumerate(values)
+        ],
+        columns=COLUMNS,
+    )
+    text = write_report(rows, rows[:0], tmp_path / "grids.md", []).read_text()
+    assert "1 of 3 pairs" not in text and "2 of 3 pairs lie in the paper's order, 1 of them" in text
+    assert "by as much: plain before Hu et al.." in text
+    assert "| two-phase - Hu et al. | +6.9 | +9.0 ± 1.0 | +9.0 ± 1.0 |" in text
+
+
+def test_a_setting_that_lacks_a_draw_is_left_out() -> None:
+    a, b = (json.dumps({"weighting__decay": d}) for d in (1.0, 5.0))
+    rows = pd.DataFrame([_row(a, 0, 0.5, 0.5), _row(a, 1, 0.5, 0.5), _row(b, 0, 0.9, 0.5)], columns=COLUMNS)
+    assert on_all_draws(rows)["config"].tolist() == [a, a]
+    assert paired(rows[:1], rows[2:]).draws == 1 and paired(rows[:1], rows[2:]).verdict == 0
+
+
+def test_commands_name_what_was_left_out_of_a_grid() -> None:
+    runs = [
+        run for steps, n in ((1, None), (5, 4)) for run in plan.chunks([TASK], ["ours"], 2, [steps], n, 999)
+    ]
+    rows = pd.DataFrame([run._asdict() for chunk in runs for run in chunk])
+    start = f"python -m benchmarks.paper_tables grids --tasks '{TASK}' --methods 'ours' --draws 2"
+    assert cli._commands(rows, rows[:0]) == [
+        f"{start} --constraint-steps 1",
+        f"{start} --settings 4 --constraint-steps 5",
+    ]
 
 
 def test_what_is_there_is_not_run_again(monkeypatch, tmp_path, capsys) -> None:
@@ -134,5 +173,5 @@ def test_what_is_there_is_not_run_again(monkeypatch, tmp_path, capsys) -> None:
     asked.clear()
     text = main(["grids", "--out", str(tmp_path), "--as-it-stands"]).read_text()
     assert not asked
-    command = f"python -m benchmarks.paper_tables grids --draws 1 --tasks '{TASK}' --methods 'Hu et al.'"
+    command = f"python -m benchmarks.paper_tables grids --tasks '{TASK}' --methods 'Hu et al.' --draws 1 --settings 2"
     assert f"{command}\n{command} --cross-fitted\n```" in text and "2 of 3 | 1 |" in text

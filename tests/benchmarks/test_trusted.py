@@ -8,11 +8,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
 from benchmarks.paper_tables.__main__ import main
-from benchmarks.trusted import draws, methods, report, runner
+from benchmarks.trusted import draws, methods, report, runner, summary
 from benchmarks.trusted.draws import Draw
 from benchmarks.trusted.evaluation import evaluate
 from benchmarks.trusted.methods import METHODS, Fitted, mislabelled, network, on_all_rows
 from benchmarks.trusted.report import leads
+from benchmarks.trusted.scenarios import SCENARIOS
 from skreweight import ReweightedClassifier
 
 
@@ -186,6 +187,56 @@ def test_a_table_is_the_mean_over_sets_and_says_what_lacks_one() -> None:
     assert "- 5 validation rows a class, clean, a alone: ensemble 90.0 ± 0.0, ours 45.0 ± 7.1" in text
 
 
+def test_pairs_are_means_over_what_both_have_and_spread_over_draws() -> None:
+    rows = pd.DataFrame(
+        [
+            (name, method, 5, condition, seed, value + (0.1 * seed if method == "ours" else 0))
+            for name in ("a", "b")
+            for condition in ("missed 10 %", "missed 30 %")
+            for method, value in (("none", 0.5), ("ours", 0.6))
+            for seed in (0, 1)
+        ]
+        + [("c", "ours", 5, "clean", 0, 0.9), ("a", "ensemble", 5, "missed 10 %", 0, 0.9)],
+        columns=["set", "method", "n_validation", "condition", "seed", "average_precision"],
+    )
+    text = summary.pairs(rows, "average_precision")
+    assert "| difference | missed | clean |" in text
+    assert "| ours - none | +15.0 ± 7.1 (4) | – |" in text
+    assert "| ours - ensemble | -30.0 (1) | – |" in text
+
+
+def test_in_short_counts_what_is_ahead_and_behind() -> None:
+    table = pd.DataFrame(
+        [
+            ("missed 10 %", 3.0, 1.0),
+            ("missed 30 %", -5.0, 1.0),
+            ("missed 30 %", 0.5, 1.0),
+            ("clean", 1.0, 1.0),
+        ],
+        columns=["condition", "lead", "error"],
+    )
+    text = summary.in_short({"G-mean": table})
+    assert "| G-mean | -0.5; 1 ahead, 1 behind of 3 | +1.0; 0 ahead, 0 behind of 1 |" in text
+
+
+def test_what_is_missing_of_the_cross_is_counted_and_what_cannot_be_is_not() -> None:
+    rows = pd.DataFrame(
+        [
+            ("us_crime", "none", 5, "clean", ""),
+            ("us_crime", "none", 200, "clean", "at most: leave too few rows"),
+        ],
+        columns=["set", "method", "n_validation", "condition", "error"],
+    )
+    text = summary.coverage(rows, SCENARIOS["noise"], ["none", "ours"])
+    assert "| none | 1 of 72 | 0 of 72 | 0 of 72 | 0 of 71 |" in text
+    # one draw has rows enough
+    more = pd.concat([rows, rows.assign(n_validation=200, error="")])
+    assert "| none | 1 of 72 | 0 of 72 | 0 of 72 | 1 of 72 |" in summary.coverage(
+        more, SCENARIOS["noise"], ["none"]
+    )
+    assert "| ours | 0 of 72 |" in text and "by size: 200: us_crime." in text
+
+
 def test_what_is_there_is_not_run_again(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys) -> None:
     made = []
 
@@ -229,6 +280,21 @@ def test_the_page_as_it_stands_runs_nothing(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(runner, "run_together", lambda *args: pytest.fail("run"))
     again = main([*arguments, "--as-it-stands"]).read_text()
     assert "2 fits on us_crime" in first and first.split("## ", 1)[1] == again.split("## ", 1)[1]
+
+
+def test_errors_that_differ_in_their_last_number_are_one_line() -> None:
+    failed = pd.DataFrame(
+        [
+            ("a", 50, "leave too few: at most 12 here."),
+            ("a", 50, "leave too few: at most 18 here."),
+            ("b", 5, "Bad."),
+        ],
+        columns=["set", "n_validation", "error"],
+    )
+    assert report._failures(failed).splitlines() == [
+        "- a, 50 validation rows a class: leave too few: at most 12 to 18 here. (2 runs)",
+        "- b, 5 validation rows a class: Bad. (1 runs)",
+    ]
 
 
 def test_an_unknown_condition_is_named(tmp_path) -> None:

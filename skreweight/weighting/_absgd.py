@@ -89,17 +89,22 @@ class ABSGD(Weighting):
 
     def weigh(self, step: Step) -> Tensor:
         """Return p_i/B with the average that includes this batch."""
+        is_plain = self.lam.isinf() if isinstance(self.lam, Tensor) else math.isinf(self.lam)
+        if is_plain is True:
+            return step.uniform()
         exponents = step.losses.double() / self.lam  # (*M, B)
-        log_size = math.log(step.size)
-        log_s = self._average(step.log_sum_exp(exponents), log_size)  # (*M, 1)
-        weights = step.counted((exponents - (log_s + log_size)).exp())  # p_i/B
+        share = 1.0 / step.size
+        log_s, bias = self._average(step.log_sum_exp(exponents), math.log(step.size))  # (*M, 1) each
+        # p_i/B, with the average divided by 1 − (1 − γ)^t
+        factor = torch.rsub(bias, share, alpha=share) if self.correct_start else share
+        weights = step.counted((exponents - log_s).exp() * factor)
         if self.add_uniform:
             weights = weights + step.uniform()
-        is_plain = self.lam.isinf() if isinstance(self.lam, Tensor) else math.isinf(self.lam)
-        return either(is_plain, step.uniform(), weights.to(step.losses.dtype))
+        weights = weights.to(step.losses.dtype)
+        return weights if is_plain is False else where(is_plain, step.uniform(), weights)
 
-    def _average(self, log_sum: Tensor, log_size: float) -> Tensor:
-        """Bring a batch's mean into s and return log s; one absurd batch must not silence those after it."""
+    def _average(self, log_sum: Tensor, log_size: float) -> tuple[Tensor, Tensor]:
+        """Bring a batch's mean into s; return log s and its bias. One absurd batch must not silence those after it."""
         old, old_bias = self.state_["log_average"], self.state_["bias"]
         share = log_sum + (log(self.gamma * self.alpha) - log_size)
         far = math.inf if self.max_jump is None else either(self.lam < 0, math.inf, self.max_jump / self.lam)
@@ -108,9 +113,9 @@ class ABSGD(Weighting):
         log_old = where(anew, -math.inf, old)
         bias = where(anew, 1.0, old_bias) * (1 - self.gamma)
         log_s = torch.logaddexp(log_old + log(1 - self.gamma), share)
-        absurd = (jump > far) & old.isfinite()  # this batch is: it counts as ten times s
+        absurd = (jump > far) & (jump < math.inf)  # this batch is: it counts as ten times s
         kept = where(absurd, log_old + log(1 + 9 * self.gamma), log_s)
         finite = share < math.inf  # false for NaN too: such a batch leaves no trace
         where(finite, kept, old, out=old)
         where(finite, bias, old_bias, out=old_bias)
-        return log_s - torch.log1p(-bias) if self.correct_start else log_s
+        return log_s, bias

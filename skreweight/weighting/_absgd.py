@@ -89,9 +89,6 @@ class ABSGD(Weighting):
 
     def weigh(self, step: Step) -> Tensor:
         """Return p_i/B with the average that includes this batch."""
-        is_plain = self.lam.isinf() if isinstance(self.lam, Tensor) else math.isinf(self.lam)
-        if is_plain is True:
-            return step.uniform()
         exponents = step.losses.double() / self.lam  # (*M, B)
         share = 1.0 / step.size
         log_s, bias = self._average(step.log_sum_exp(exponents), math.log(step.size))  # (*M, 1) each
@@ -101,7 +98,9 @@ class ABSGD(Weighting):
         if self.add_uniform:
             weights = weights + step.uniform()
         weights = weights.to(step.losses.dtype)
-        return weights if is_plain is False else where(is_plain, step.uniform(), weights)
+        if isinstance(self.lam, Tensor):
+            return where(self.lam.isinf(), step.uniform(), weights)
+        return step.uniform() if math.isinf(self.lam) else weights
 
     def _average(self, log_sum: Tensor, log_size: float) -> tuple[Tensor, Tensor]:
         """Bring a batch's mean into s; return log s and its bias. One absurd batch must not silence those after it."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import joblib
 import numpy as np
@@ -162,7 +163,7 @@ def _wait_in_worker(folder: str) -> None:
     """Let this worker's trainings say that they have begun, and wait until they are told to go on."""
     from skreweight._training.run import Run
 
-    real = vars(Run)["train"]
+    real = Run.train
 
     def train(self: Any, n_epochs: int) -> None:
         (Path(folder) / str(os.getpid())).touch()
@@ -173,14 +174,7 @@ def _wait_in_worker(folder: str) -> None:
             time.sleep(0.01)
         real(self, n_epochs)
 
-    train.real = real  # type: ignore[attr-defined]
-    Run.train = train  # type: ignore[method-assign]
-
-
-def _go_on_in_worker() -> None:
-    from skreweight._training.run import Run
-
-    Run.train = getattr(Run.train, "real", Run.train)  # type: ignore[method-assign]
+    mock.patch.object(Run, "train", train).start()
 
 
 def at_work(client: Any, folder: Path, fit: Callable[[], Any], n_killed: int = 0) -> Any:
@@ -207,7 +201,7 @@ def at_work(client: Any, folder: Path, fit: Callable[[], Any], n_killed: int = 0
         done.set()
         conductor.join()
         client.wait_for_workers(2, timeout=60)
-        client.run(_go_on_in_worker)
+        client.run(mock.patch.stopall)  # one that was started anew has nothing to stop
     assert seen == pids, "each worker had a part"
     return found
 

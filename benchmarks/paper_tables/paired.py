@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from benchmarks.paper_grids.answers import on_all_draws
+from benchmarks.paper_grids.answers import Paired, on_all_draws, paired
 from benchmarks.paper_grids.plan import TASKS, settings_of
 from benchmarks.paper_tables.published import PUBLISHED
 from benchmarks.paper_tables.runner import finished
@@ -25,11 +24,9 @@ WAYS = {
 }
 
 
-def difference(rows: pd.DataFrame, first: str, second: str) -> tuple[float, float, int]:
-    """Return the mean paired difference in accuracy in per cent points, its standard error and the draws."""
-    wide = rows.pivot_table(index="seed", columns="method", values="accuracy")
-    both = 100 * (wide[first] - wide[second]).dropna()
-    return float(both.mean()), float(both.std(ddof=1) / np.sqrt(len(both))), len(both)
+def difference(rows: pd.DataFrame, first: str, second: str) -> Paired:
+    """Return the difference in accuracy between two methods."""
+    return paired(*(rows[rows["method"] == method] for method in (first, second)))
 
 
 def at_the_papers_grid(folder: Path) -> str:
@@ -44,19 +41,16 @@ def at_the_papers_grid(folder: Path) -> str:
             if any(method not in tried or method not in published for method in (first, second)):
                 continue
             theirs = published[first][0] - published[second][0]
-            cells = [_cell(choose(block), first, second) for choose in (best_on_test, best_on_validation)]
+            on_test, on_validation = (
+                difference(choose(block), first, second) for choose in (best_on_test, best_on_validation)
+            )
             settings = ", ".join(f"{tried[m]} of {len(settings_of(m))}" for m in (first, second))
-            n = difference(best_on_validation(block), first, second)[2]
             lines.append(
-                f"| {first} beats {second} on {task} | {theirs:+.1f} | {' | '.join(cells)} | {settings}; {n} draws |"
+                f"| {first} beats {second} on {task} | {theirs:+.1f} | {on_test} | {on_validation} "
+                f"| {settings}; {on_validation.draws} draws |"
             )
     head = "| claim | theirs, on test | ours, on test | ours, on validation | settings tried |\n"
     return head + "| --- | --- | --- | --- | --- |\n" + "\n".join(lines)
-
-
-def _cell(chosen: pd.DataFrame, first: str, second: str) -> str:
-    mean, error, n = difference(chosen, first, second)
-    return f"{mean:+.1f}" if n < 2 else f"{mean:+.1f} ± {error:.1f}"
 
 
 def other_decisions(folder: Path) -> str:
@@ -72,7 +66,7 @@ def other_decisions(folder: Path) -> str:
             if of_way.empty:
                 continue
             own, ranking = 100 * of_way["accuracy"], 100 * of_way["average_precision"]
-            cell = "" if method == "ours" else _cell(block, method, "ours")
+            cell = "" if method == "ours" else str(difference(block, method, "ours"))
             lines.append(
                 f"| {task} | {words} | {own.mean():.1f} ± {own.std(ddof=1):.1f} | {cell} | {len(own)} "
                 f"| {ranking.mean():.1f} ± {ranking.std(ddof=1):.1f} |"
@@ -92,8 +86,8 @@ def on_reviews(folder: Path) -> str:
     for loss in ("CE", "Focal", "CB-CE", "CB-Focal"):
         pair = f"ABSGD ({loss})", f"SGD ({loss})"
         theirs = published[pair[0]][0] - published[pair[1]][0]
-        n = difference(rows, *pair)[2]
-        lines.append(f"| {pair[0]} beats {pair[1]} on IMDB | {theirs:+.1f} | {_cell(rows, *pair)} | {n} |")
+        ours = difference(rows, *pair)
+        lines.append(f"| {pair[0]} beats {pair[1]} on IMDB | {theirs:+.1f} | {ours} | {ours.draws} |")
     return (
         "On [IMDB](imdb.md), as embeddings of half of the reviews where theirs is a bidirectional LSTM; λ = 1, the "
         "default; per cent points of test accuracy, paired over draws, ± standard error.\n\n"

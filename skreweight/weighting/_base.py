@@ -176,6 +176,8 @@ class Weighting(BaseEstimator):
     def weigh(self, step: Step) -> Tensor:
         """Return the weights w of the batch, shape (*M, B); they carry no gradient.
 
+        A tensor that no later step writes over: what an epoch notes of it is read some steps later.
+
         Parameters
         ----------
         step : Step
